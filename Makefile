@@ -1,0 +1,40 @@
+# What a person runs. The programs that it needs are obtained by hack/obtain, into the user's cache folder.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build run test check fmt lint unit bench clean
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+FILE ?= manifests/samples/notifications.yaml
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the three programs, into target/release
+	cargo build --release --bin wsgateway --bin wsgateway-operator --bin wsgw
+
+run: build ## a WsGateway on this machine, with a real nginx, NATS and TLS (FILE=… for another one)
+	@programs=$$(hack/obtain --env nats-server nginx wscat websocat) && eval "$$programs" && \
+	  exec $(TARGET)/release/wsgw local -f $(FILE)
+
+test: build ## everything: units, goldens, and the tests with real programs
+	@hack/test
+
+check: lint unit ## the quick loop: format, lints, units, generated files
+
+fmt: ## format the source
+	cargo fmt --all
+
+lint: ## format and clippy, changing nothing
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: ## units and goldens, without the tests that start programs
+	cargo test --workspace --exclude wsgateway-e2e
+
+bench: build ## measure beside the floor and the peers, into bench/results
+	bench/run
+
+clean: ## remove what was built here (the cached programs stay)
+	cargo clean
