@@ -1,0 +1,1 @@
+//! The `WsGateway` resource, version `v1alpha1`.

@@ -1,0 +1,565 @@
+//! NATS subjects: what a message is published to, what a client subscribes to, and the templates
+//! that lead from a request to either.
+
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    str::FromStr,
+    sync::Arc,
+};
+
+/// The longest subject or template, in bytes. nats-server's limit is its 4 KiB control line, which also
+/// holds a reply subject.
+const SUBJECT_BYTES_MAX: usize = 1_024;
+
+/// The longest value that may become a token of a subject, in bytes.
+const VALUE_BYTES_MAX: usize = 128;
+
+/// A subject without wildcards: what a message is published to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Subject(Arc<str>);
+
+/// A subject in which `*` stands for one token and a last `>` for one or more: what is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Arc<str>);
+
+/// Why a text is no subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// The text is empty or longer than 1,024 bytes.
+    #[error("a subject has 1 to {SUBJECT_BYTES_MAX} bytes")]
+    Length,
+    /// Two dots in a row, or one at an end.
+    #[error("`{0}` has an empty token")]
+    EmptyToken(String),
+    /// White space or a control character.
+    #[error("`{0}` holds white space or a control character")]
+    Character(String),
+    /// A wildcard where none may stand.
+    #[error("`{0}` may not hold the wildcards * and >")]
+    Wildcard(String),
+    /// `*` or `>` inside a token, or `>` before the last one.
+    #[error("`{0}`: `*` must be a whole token and `>` the whole last one")]
+    MisplacedWildcard(String),
+}
+
+fn check_tokens(text: &str) -> Result<(), SubjectError> {
+    if text.is_empty() || text.len() > SUBJECT_BYTES_MAX {
+        return Err(SubjectError::Length);
+    }
+    let name = || text.to_owned();
+    if text.split('.').any(str::is_empty) {
+        return Err(SubjectError::EmptyToken(name()));
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(SubjectError::Character(name()));
+    }
+    Ok(())
+}
+
+/// `*` and `>` are whole tokens, and `>` the last.
+fn check_wildcards(text: &str) -> Result<(), SubjectError> {
+    let mut tokens = text.split('.').peekable();
+    while let Some(token) = tokens.next() {
+        let whole = token == "*" || (token == ">" && tokens.peek().is_none());
+        if token.contains(['*', '>']) && !whole {
+            return Err(SubjectError::MisplacedWildcard(text.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+impl FromStr for Subject {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectError> {
+        check_tokens(text)?;
+        if text.contains(['*', '>']) {
+            return Err(SubjectError::Wildcard(text.to_owned()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = SubjectError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectError> {
+        check_tokens(text)?;
+        check_wildcards(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl Pattern {
+    /// Whether a message published to this subject is meant.
+    pub fn matches(&self, subject: &str) -> bool {
+        subject_matches(&self.0, subject)
+    }
+
+    /// Whether there is a subject that both patterns mean.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        patterns_overlap(&self.0, &other.0)
+    }
+
+    /// The pattern as a subject, where it has no wildcard.
+    pub fn as_subject(&self) -> Option<Subject> {
+        (!self.0.contains(['*', '>'])).then(|| Subject(self.0.clone()))
+    }
+}
+
+/// Whether the pattern means the subject. Both are taken to be well formed.
+pub fn subject_matches(pattern: &str, subject: &str) -> bool {
+    let mut tokens = subject.split('.');
+    for expected in pattern.split('.') {
+        match (expected, tokens.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(_)) => {}
+            (expected, Some(token)) if expected == token => {}
+            _ => return false,
+        }
+    }
+    tokens.next().is_none()
+}
+
+/// Whether some subject is meant by both patterns.
+pub fn patterns_overlap(left: &str, right: &str) -> bool {
+    let (mut left, mut right) = (left.split('.'), right.split('.'));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
+    }
+}
+
+macro_rules! text_type {
+    ($type:ty) => {
+        impl $type {
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The text, shared.
+            pub fn shared(&self) -> Arc<str> {
+                self.0.clone()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        super::serde_as_string!($type);
+    };
+}
+text_type!(Subject);
+text_type!(Pattern);
+
+/// A subject some of whose tokens come from the request: `rooms.{path.room}.>`.
+///
+/// A token is a literal, or exactly one `{path.x}`, `{query.x}` or `{claims.x}`; `|percent` after the
+/// name encodes all bytes but `A-Z a-z 0-9 _ -`. `*` and `>` stand only as whole literals of the
+/// template. The first token is a literal without `$`, so that no request reaches system subjects.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Template {
+    tokens: Vec<Token>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Token {
+    Literal(String),
+    Value {
+        source: ValueSource,
+        name: String,
+        percent: bool,
+    },
+}
+
+/// Where a template's value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum ValueSource {
+    Claims,
+    Path,
+    Query,
+}
+
+impl ValueSource {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Claims, "claims"),
+        (Self::Path, "path"),
+        (Self::Query, "query"),
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Claims => "claims",
+            Self::Path => "path",
+            Self::Query => "query",
+        }
+    }
+}
+
+/// Why a text is no template.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It would not be a subject even with every value filled in.
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    /// A token mixes literal text and a value, or names no known source.
+    #[error(
+        "token `{0}` must be a literal or exactly one of {{path.x}}, {{query.x}}, {{claims.x}}"
+    )]
+    Token(String),
+    /// The first token is a value, a wildcard, or starts with `$`.
+    #[error("the first token, `{0}`, must be a literal without `$`, `*` and `>`")]
+    FirstToken(String),
+}
+
+/// The values of one request, by name. `None` where the request has none of that name.
+pub trait TemplateValues {
+    /// A parameter of the path.
+    fn path(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// A parameter of the query string.
+    fn query(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// A claim of the token.
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>>;
+}
+
+/// Why a request's value may not become a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// The path or the query lacks the value, or it is not 1 to 128 bytes without space, control
+    /// characters, `.`, `*` and `>`. The client sent it: 400.
+    #[error(
+        "`{{{0}}}` must be 1 to {VALUE_BYTES_MAX} bytes without space, control characters, `.`, `*` and `>`"
+    )]
+    Request(String),
+    /// The same of a claim. The token does not entitle its bearer: 403.
+    #[error("claim `{0}` is missing or cannot be a token of a subject")]
+    Claim(String),
+}
+
+impl Template {
+    /// The pattern that the template stands for with a request's values.
+    ///
+    /// # Errors
+    /// When a value is missing or may not become a token. It is never rewritten.
+    pub fn render(&self, values: &dyn TemplateValues) -> Result<Pattern, ValueError> {
+        let mut text = String::new();
+        for token in &self.tokens {
+            if !text.is_empty() {
+                text.push('.');
+            }
+            match token {
+                Token::Literal(literal) => text.push_str(literal),
+                Token::Value {
+                    source,
+                    name,
+                    percent,
+                } => {
+                    push_value(&mut text, *source, name, *percent, values)?;
+                }
+            }
+        }
+        Ok(Pattern(text.into()))
+    }
+
+    /// The pattern itself, where no token comes from the request.
+    pub fn as_pattern(&self) -> Option<Pattern> {
+        self.tokens
+            .iter()
+            .all(|token| matches!(token, Token::Literal(_)))
+            .then(|| Pattern(self.to_string().into()))
+    }
+
+    /// Whether a wildcard stands in it; such a template cannot be published to.
+    pub fn has_wildcard(&self) -> bool {
+        self.tokens
+            .iter()
+            .any(|t| matches!(t, Token::Literal(text) if text == "*" || text == ">"))
+    }
+
+    /// The names of the path parameters that it uses.
+    pub fn path_names(&self) -> impl Iterator<Item = &str> {
+        self.names(ValueSource::Path)
+    }
+
+    /// The names of the claims that it uses.
+    pub fn claim_names(&self) -> impl Iterator<Item = &str> {
+        self.names(ValueSource::Claims)
+    }
+
+    fn names(&self, wanted: ValueSource) -> impl Iterator<Item = &str> {
+        self.tokens.iter().filter_map(move |token| match token {
+            Token::Value { source, name, .. } if *source == wanted => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}
+
+fn push_value(
+    text: &mut String,
+    source: ValueSource,
+    name: &str,
+    percent: bool,
+    values: &dyn TemplateValues,
+) -> Result<(), ValueError> {
+    let value = match source {
+        ValueSource::Claims => values.claim(name),
+        ValueSource::Path => values.path(name),
+        ValueSource::Query => values.query(name),
+    };
+    let error = || match source {
+        ValueSource::Claims => ValueError::Claim(name.to_owned()),
+        _ => ValueError::Request(format!("{}.{name}", source.as_str())),
+    };
+    let value = value.ok_or_else(error)?;
+    if value.is_empty() || value.len() > VALUE_BYTES_MAX {
+        return Err(error());
+    }
+    if percent {
+        for byte in value.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => text.push(byte.into()),
+                _ => _ = write!(text, "%{byte:02X}"),
+            }
+        }
+    } else if value
+        .chars()
+        .any(|c| c.is_whitespace() || c.is_control() || ".*>".contains(c))
+    {
+        return Err(error());
+    } else {
+        text.push_str(&value);
+    }
+    Ok(())
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        check_tokens(&text.replace(['{', '}'], ""))?;
+        let tokens = split_tokens(text)
+            .map(parse_token)
+            .collect::<Result<Vec<_>, _>>()?;
+        match tokens.first() {
+            Some(Token::Literal(first)) if !first.contains(['$', '*', '>']) => {}
+            first => {
+                let first = first.map(ToString::to_string).unwrap_or_default();
+                return Err(TemplateError::FirstToken(first));
+            }
+        }
+        let template = Self { tokens };
+        let literal_form: Vec<_> = template
+            .tokens
+            .iter()
+            .map(|token| match token {
+                Token::Literal(literal) => literal.as_str(),
+                Token::Value { .. } => "value",
+            })
+            .collect();
+        check_tokens(&literal_form.join("."))?;
+        check_wildcards(&literal_form.join("."))?;
+        Ok(template)
+    }
+}
+
+/// Splits at the dots that stand outside braces.
+fn split_tokens(text: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0_u32;
+    text.split(move |c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == '.' && depth == 0
+    })
+}
+
+fn parse_token(token: &str) -> Result<Token, TemplateError> {
+    let error = || TemplateError::Token(token.to_owned());
+    if !token.contains(['{', '}']) {
+        return Ok(Token::Literal(token.to_owned()));
+    }
+    let inner = token
+        .strip_prefix('{')
+        .and_then(|t| t.strip_suffix('}'))
+        .ok_or_else(error)?;
+    let (inner, percent) = match inner.strip_suffix("|percent") {
+        Some(inner) => (inner, true),
+        None => (inner, false),
+    };
+    let (source, name) = inner.split_once('.').ok_or_else(error)?;
+    let source = ValueSource::ALL
+        .iter()
+        .find(|(_, text)| *text == source)
+        .map(|(source, _)| *source)
+        .ok_or_else(error)?;
+    let is_name = !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if !is_name {
+        return Err(error());
+    }
+    Ok(Token::Value {
+        source,
+        name: name.to_owned(),
+        percent,
+    })
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(literal) => f.write_str(literal),
+            Self::Value {
+                source,
+                name,
+                percent,
+            } => {
+                let filter = if *percent { "|percent" } else { "" };
+                write!(f, "{{{}.{name}{filter}}}", source.as_str())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, token) in self.tokens.iter().enumerate() {
+            let dot = if i == 0 { "" } else { "." };
+            write!(f, "{dot}{token}")?;
+        }
+        Ok(())
+    }
+}
+
+super::serde_as_string!(Template);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct One(&'static str);
+
+    impl TemplateValues for One {
+        fn path(&self, name: &str) -> Option<Cow<'_, str>> {
+            (name == "x").then_some(Cow::Borrowed(self.0))
+        }
+        fn query(&self, _: &str) -> Option<Cow<'_, str>> {
+            None
+        }
+        fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_template_is_read_and_written() {
+        for text in [
+            "a",
+            "a.>",
+            "a.*.b",
+            "a.{path.x}",
+            "a.{query.y}.>",
+            "a.{claims.e|percent}",
+        ] {
+            assert_eq!(text.parse::<Template>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_template_is_refused() {
+        for text in [
+            "",
+            ".",
+            "a.",
+            "a..b",
+            "{path.x}",
+            "*.a",
+            ">",
+            "$JS.a",
+            "a.b{path.x}",
+            "a.{path.x}b",
+            "a.{path.x}{path.y}",
+            "a.{other.x}",
+            "a.{path}",
+            "a.{path.}",
+            "a.{path.x|upper}",
+            "a.{path.a b}",
+            "a.>.b",
+            "a.b*",
+            "a b",
+            "a.{path.x",
+            "a.path.x}",
+            "a.{{path.x}}",
+        ] {
+            assert!(text.parse::<Template>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_value_leads_outside_its_token() {
+        let template: Template = "a.{path.x}.b".parse().unwrap();
+        for value in [
+            "", ".", "*", ">", "x.y", "x y", "x\ty", "x\u{0}", "a>", "\u{a0}", "\u{2028}",
+        ] {
+            assert!(template.render(&One(value)).is_err(), "{value:?}");
+        }
+        assert!(
+            template
+                .render(&One("ok-1_é"))
+                .is_ok_and(|p| p.as_str() == "a.ok-1_é.b")
+        );
+        let percent: Template = "a.{path.x|percent}.b".parse().unwrap();
+        let pattern = percent.render(&One("j.doe@x >*")).unwrap();
+        assert_eq!(pattern.as_str(), "a.j%2Edoe%40x%20%3E%2A.b");
+        assert!(
+            template
+                .render(&One(&*Box::leak("x".repeat(129).into_boxed_str())))
+                .is_err()
+        );
+        let missing: Template = "a.{query.nothing}".parse().unwrap();
+        assert!(missing.render(&One("x")).is_err());
+    }
+
+    #[test]
+    fn a_pattern_means_the_subjects_that_nats_says_it_means() {
+        for (pattern, subject, means) in [
+            ("a", "a", true),
+            ("a", "a.b", false),
+            ("a.*", "a.b", true),
+            ("a.*", "a", false),
+            ("a.*", "a.b.c", false),
+            ("a.>", "a.b.c", true),
+            ("a.>", "a", false),
+            ("a.*.c", "a.b.c", true),
+        ] {
+            assert_eq!(
+                subject_matches(pattern, subject),
+                means,
+                "{pattern} {subject}"
+            );
+        }
+        for (left, right, overlap) in [
+            ("a", "a", true),
+            ("a", "b", false),
+            ("a.*", "a.b", true),
+            ("a.>", "a.*.c", true),
+            ("a.>", "a", false),
+            ("a.*", "a.b.c", false),
+            ("*.b", "a.*", true),
+        ] {
+            assert_eq!(patterns_overlap(left, right), overlap, "{left} {right}");
+            assert_eq!(patterns_overlap(right, left), overlap, "{right} {left}");
+        }
+    }
+}
