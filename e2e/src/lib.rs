@@ -1,1 +1,45 @@
-//! Placeholder.
+//! Starts real programs on free ports of this machine, and speaks to them as their users do.
+//!
+//! The tests in `tests/` start what they need, await each event with a deadline, and leave nothing
+//! running. A test begins with [`needs!`], which counts it as skipped where a program is missing.
+//!
+//! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`process`].
+//! - The servers: [`nats`], [`gateway`], [`local`].
+//! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
+//! - What the kernel tells of a process: [`resources`].
+
+// A harness fails as a test fails, by panicking with a sentence; so its functions return plain values.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::indexing_slicing
+)]
+
+pub mod wait;
+
+pub mod program;
+
+pub mod port;
+
+pub mod directory;
+
+pub mod process;
+
+pub mod nats;
+
+pub mod gateway;
+
+pub mod local;
+
+pub mod frame;
+
+pub mod socket;
+
+pub mod wscat;
+
+pub mod websocat;
+
+pub mod http;
+
+pub mod resources;

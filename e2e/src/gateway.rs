@@ -1,0 +1,113 @@
+//! The gateway's own program, `wsgateway`.
+
+use std::net::SocketAddr;
+
+use crate::{
+    directory::Directory,
+    http::{self, Metrics},
+    port::Port,
+    process::{Process, command},
+    program::Program,
+    wait::{SOON, until, until_true},
+};
+
+/// Seconds become tenths, so that tests of deadlines last a second or two.
+pub const QUICK: &str = "
+websocket: {pingPeriod: 400ms, pongWait: 2s, writeWait: 1s, handshakeTimeout: 1s}
+drain: {propagation: 300ms, period: 1s}
+";
+
+/// A gateway that listens on two ports of its own.
+#[derive(Debug)]
+pub struct Gateway {
+    clients: Port,
+    admin: Port,
+    directory: Directory,
+    boot: String,
+    /// The running one, of those that had these ports one after the other.
+    pub process: Process,
+}
+
+impl Gateway {
+    /// Starts one with the `live` part of its configuration, and awaits its readiness.
+    pub fn start(nats_url: &str, live: &str) -> Self {
+        Self::configured(&format!("nats: {{servers: [\"{nats_url}\"]}}"), live)
+    }
+
+    /// Starts one with the lines of `boot` that are not about ports, and awaits its readiness.
+    pub fn configured(boot: &str, live: &str) -> Self {
+        let gateway = Self::launch(boot, live);
+        until_true("the gateway is ready", SOON, || gateway.is_ready());
+        gateway
+    }
+
+    /// Starts one, ready or not.
+    pub fn launch(boot: &str, live: &str) -> Self {
+        let (clients, admin) = (Port::lease(), Port::lease());
+        let directory = Directory::make();
+        let boot = format!(
+            "listen: {{clients: \"{}\", admin: \"{}\", shards: 2}}\n{boot}",
+            clients.address(),
+            admin.address()
+        );
+        let config = directory.write("gateway.yaml", whole(&boot, live));
+        let process = Process::start(
+            "wsgateway",
+            command(Program::Gateway.expect())
+                .arg("--config")
+                .arg(config),
+        );
+        Self {
+            clients,
+            admin,
+            directory,
+            boot,
+            process,
+        }
+    }
+
+    /// Writes another `live` part and awaits that it runs, or that it was refused.
+    pub fn reload(&mut self, live: &str) {
+        self.directory
+            .write("gateway.yaml", whole(&self.boot, live));
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.clients.address()
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Whether it says that it is ready.
+    pub fn is_ready(&self) -> bool {
+        http::try_get(self.admin(), "/readyz").is_ok_and(|response| response.status == 200)
+    }
+
+    /// Its metrics now.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&http::get(self.admin(), "/metrics").text())
+    }
+
+    /// Awaits that a sum of metrics has a value.
+    pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{name}{labels:?} is {value}");
+        until(&what, SOON, || {
+            ((self.metrics().sum(name, labels) - value).abs() < 0.5).then_some(())
+        });
+    }
+}
+
+/// The file's text. Each line goes in one level deeper.
+fn whole(boot: &str, live: &str) -> String {
+    let inner = |text: &str| text.trim_end().replace('\n', "\n  ");
+    format!("boot:\n  {}\nlive:\n  {}\n", inner(boot), inner(live))
+}

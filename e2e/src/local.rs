@@ -1,0 +1,1 @@
+//! `wsgw local`: a whole `WsGateway` on this machine.

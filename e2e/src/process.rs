@@ -1,0 +1,298 @@
+//! A program that runs: its lines as they come, its end, and no way for it to outlive the test.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{Read, Write},
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    pty::{Winsize, openpty},
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+
+use crate::wait::until;
+
+/// How many of the last lines are shown when a test fails.
+const SHOWN_LINES: usize = 100;
+
+/// A command that the kernel kills when the test's thread ends, however that happens. Start it from
+/// the thread that needs it: a helper thread's end would kill it too.
+pub fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    input: Option<File>,
+    log: Arc<Log>,
+    /// How many lines of the log have been awaited already.
+    seen: usize,
+}
+
+impl Process {
+    /// Starts it with pipes. Its lines of both outputs come into one log.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = Self::spawn(name, command);
+        let log = Arc::new(Log::default());
+        log.follow(child.stdout.take().expect("stdout should be piped"));
+        log.follow(child.stderr.take().expect("stderr should be piped"));
+        let input = child
+            .stdin
+            .take()
+            .map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe)));
+        Self {
+            name: name.to_owned(),
+            child,
+            input,
+            log,
+            seen: 0,
+        }
+    }
+
+    /// Starts it as in a terminal, for programs that say less to a pipe.
+    pub fn start_in_terminal(name: &str, command: &mut Command) -> Self {
+        let size = Winsize {
+            ws_row: 50,
+            ws_col: 1_000,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let terminal = openpty(Some(&size), None).expect("there should be a terminal left");
+        let end = || Stdio::from(terminal.slave.try_clone().unwrap());
+        command.stdin(end()).stdout(end()).stderr(end());
+        let child = Self::spawn(name, command);
+        // The command keeps its copies of the terminal, which would never end then.
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let log = Arc::new(Log::default());
+        let input = File::from(terminal.master);
+        log.follow(input.try_clone().unwrap());
+        Self {
+            name: name.to_owned(),
+            child,
+            input: Some(input),
+            log,
+            seen: 0,
+        }
+    }
+
+    /// A group of its own, so that what it starts ends with it.
+    fn spawn(name: &str, command: &mut Command) -> Child {
+        command
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All its lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.log
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|line| line.text.clone())
+            .collect()
+    }
+
+    /// The next line, after the one that this returned last, that holds `text`.
+    pub fn line(&mut self, text: &str, within: Duration) -> Line {
+        match self.log.line(self.seen, text, within) {
+            Some((index, line)) => {
+                self.seen = index + 1;
+                line
+            }
+            None => panic!("{} said nothing with {text:?} within {within:?}", self.name),
+        }
+    }
+
+    /// Writes to its input.
+    pub fn write(&mut self, bytes: &[u8]) {
+        let input = self.input.as_mut().expect("its input should still be open");
+        input
+            .write_all(bytes)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    /// Ends its input.
+    pub fn end_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Sends it alone a signal.
+    pub fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.pid().cast_signed()), signal);
+    }
+
+    /// Awaits its end.
+    pub fn exit(&mut self, within: Duration) -> ExitStatus {
+        let name = self.name.clone();
+        until(&format!("{name} has ended"), within, || {
+            self.child.try_wait().unwrap()
+        })
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Kills it and what it started in its group.
+    pub fn kill(&mut self) {
+        let _ = killpg(Pid::from_raw(self.pid().cast_signed()), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            let lines = self.lines();
+            let last = lines.len().saturating_sub(SHOWN_LINES);
+            eprintln!("--- {} said:\n{}", self.name, lines[last..].join("\n"));
+        }
+    }
+}
+
+/// A line and when it came.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// When it was complete.
+    pub at: Instant,
+    /// Its text, without what a terminal does not show.
+    pub text: String,
+}
+
+/// What a program has said so far.
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Vec<Line>>,
+    grown: Condvar,
+}
+
+impl Log {
+    /// Takes lines from `output` until it ends.
+    fn follow(self: &Arc<Self>, mut output: impl Read + Send + 'static) {
+        let log = Arc::clone(self);
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            let mut unfinished = Vec::new();
+            while let Ok(length @ 1..) = output.read(&mut chunk) {
+                let at = Instant::now();
+                for &byte in &chunk[..length] {
+                    if byte == b'\n' || byte == b'\r' {
+                        log.push(at, &unfinished);
+                        unfinished.clear();
+                    } else {
+                        unfinished.push(byte);
+                    }
+                }
+            }
+            log.push(Instant::now(), &unfinished);
+        });
+    }
+
+    fn push(&self, at: Instant, bytes: &[u8]) {
+        let text = without_escapes(&String::from_utf8_lossy(bytes));
+        if !text.is_empty() {
+            self.lines.lock().unwrap().push(Line { at, text });
+            self.grown.notify_all();
+        }
+    }
+
+    /// The first line from `begin` on that holds `text`, and its place.
+    fn line(&self, begin: usize, text: &str, within: Duration) -> Option<(usize, Line)> {
+        let deadline = Instant::now() + within;
+        let mut begin = begin;
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            let found = lines
+                .iter()
+                .enumerate()
+                .skip(begin)
+                .find(|(_, l)| l.text.contains(text));
+            if let Some((index, line)) = found {
+                return Some((index, line.clone()));
+            }
+            begin = lines.len();
+            let left = deadline.checked_duration_since(Instant::now())?;
+            lines = self.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
+/// Drops the sequences by which a terminal is told colours and cursor moves (ECMA-48, CSI).
+fn without_escapes(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            if characters.next() == Some('[') {
+                characters.find(|c| ('@'..='~').contains(c));
+            }
+        } else if !character.is_control() || character == '\t' {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait::SOON;
+
+    #[test]
+    fn lines_come_in_order_and_without_colours() {
+        let mut process = Process::start(
+            "sh",
+            command("sh").args([
+                "-c",
+                r"printf '\033[31mred\033[39m\nplain\n'; read x; echo $x",
+            ]),
+        );
+        assert_eq!(process.line("red", SOON).text, "red");
+        assert_eq!(process.line("", SOON).text, "plain");
+        process.write(b"back\n");
+        assert_eq!(process.line("back", SOON).text, "back");
+        assert!(process.exit(SOON).success());
+    }
+
+    #[test]
+    fn what_a_program_started_ends_with_it() {
+        let mut process = Process::start(
+            "sh",
+            command("sh").args(["-c", "sleep 1000 & echo $!; wait"]),
+        );
+        let grandchild: u32 = process.line("", SOON).text.parse().unwrap();
+        assert!(crate::resources::is_alive(grandchild));
+        drop(process);
+        crate::wait::until_true("the grandchild is gone", SOON, || {
+            !crate::resources::is_alive(grandchild)
+        });
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the programs are, and what happens when one is missing.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// A program that tests start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// The gateway, `wsgateway`.
+    Gateway,
+    /// What a person runs, `wsgw`.
+    Wsgw,
+    /// `nats-server`.
+    NatsServer,
+    /// `nginx` with `stub_status` and TLS.
+    Nginx,
+    /// The npm client.
+    Wscat,
+    /// The Rust client.
+    Websocat,
+    /// `curl`.
+    Curl,
+    /// `openssl`, for certificates of tests.
+    Openssl,
+}
+
+impl Program {
+    /// Its file, where it is there: ours in `WSGATEWAY_BIN_DIR` (`target/release` unless set), others
+    /// where the variable that `hack/obtain --env` prints says, else on the `PATH`.
+    pub fn path(self) -> Option<PathBuf> {
+        let (variable, name) = match self {
+            Self::Gateway => return Some(ours("wsgateway")),
+            Self::Wsgw => return Some(ours("wsgw")),
+            Self::NatsServer => ("WSGW_NATS_SERVER", "nats-server"),
+            Self::Nginx => ("WSGW_NGINX", "nginx"),
+            Self::Wscat => ("WSGW_WSCAT", "wscat"),
+            Self::Websocat => ("WSGW_WEBSOCAT", "websocat"),
+            Self::Curl => ("WSGW_CURL", "curl"),
+            Self::Openssl => ("WSGW_OPENSSL", "openssl"),
+        };
+        env::var_os(variable)
+            .map(PathBuf::from)
+            .or_else(|| on_path(name))
+    }
+
+    /// Its file.
+    pub fn expect(self) -> PathBuf {
+        self.path()
+            .unwrap_or_else(|| panic!("{self:?} is not there: the test lacks needs!"))
+    }
+}
+
+/// Where `make build` puts our programs. That one is missing is a failure, never a skip.
+fn ours(name: &str) -> PathBuf {
+    let folder = env::var_os("WSGATEWAY_BIN_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release"),
+        PathBuf::from,
+    );
+    let file = folder.join(name);
+    assert!(
+        file.is_file(),
+        "{} is not there: run `make build`",
+        file.display()
+    );
+    file
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Returns from a test, counting it as skipped, unless all the named [`Program`]s are there.
+#[macro_export]
+macro_rules! needs {
+    ($($program:ident),+ $(,)?) => {
+        $(
+            if $crate::program::Program::$program.path().is_none() {
+                return $crate::program::skip($crate::program::Program::$program);
+            }
+        )+
+    };
+}
+
+/// Counts the running test as skipped. With `CI=true` that is a failure.
+pub fn skip(missing: Program) {
+    let thread = std::thread::current();
+    let line = format!(
+        "{}: {missing:?} is not there",
+        thread.name().unwrap_or("a test")
+    );
+    assert!(
+        env::var("CI").as_deref() != Ok("true"),
+        "{line}; nothing may be skipped here"
+    );
+    eprintln!("skipped {line}");
+    if let Some(file) = env::var_os("WSGATEWAY_E2E_SKIPS") {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(file)
+            .unwrap();
+        writeln!(file, "{line}").unwrap();
+    }
+}
