@@ -1,16 +1,24 @@
 //! The `nginx.conf` of a whole nginx, for `wsgw local` and for anyone who runs nginx without a controller. Third on
 //! the path.
 //!
-//! It runs in the foreground, as root or as any user, and touches no file outside the paths it is given. A reload
-//! (SIGHUP) with other workers closes no socket: see [`Standalone::worker_shutdown_timeout`].
+//! It runs in the foreground, as root or as any user, and writes no file outside [`Standalone::directory`] and the
+//! logs. A reload (SIGHUP) with other workers closes no socket: see [`Standalone::worker_shutdown_timeout`].
+//! Start nginx with `-e stderr`, or it opens the error log that it was built with before it reads this.
 
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
+mod capacity;
+mod listeners;
+mod server;
+mod writer;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exposure::Exposure;
-use crate::value::{FilePath, ListenAddress, NginxDuration, UpstreamAddress, ValueError};
+pub use capacity::Capacity;
+pub use listeners::{Https, ListenerSettings, Listeners, ListenersError};
+
+use crate::dialect::NotExpressed;
+use crate::exposure::{Affinity, Exposure, UpstreamMode};
+use crate::value::{FilePath, NginxDuration, UpstreamAddress};
+use writer::Writer;
 
 /// A whole nginx in front of the workers of one WsGateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +33,9 @@ pub struct Standalone {
     /// How many connections it holds.
     pub capacity: Capacity,
     /// A directory of its own for the pid file and what nginx spools. It must exist; nginx makes what is below.
-    /// Started as root, nginx's workers run as the account that it was built with (`nobody`), which must be able
-    /// to enter the directory: mode 0711 is enough.
+    /// There is no `user` directive: started as root, nginx's workers run as the account that it was built with
+    /// (`nobody`), which must be able to enter the directory (mode 0711 is enough); started as anyone else, all of
+    /// it runs as that user.
     pub directory: FilePath,
     /// Where errors go.
     #[serde(default)]
@@ -36,101 +45,15 @@ pub struct Standalone {
     #[serde(default)]
     pub access_log: Option<FilePath>,
     /// After a reload, how long the old nginx workers may keep their sockets. Absent, the default, means until the
-    /// clients go: a reload then costs nobody a connection, only the memory of an old worker process.
+    /// clients go: a reload then costs nobody a connection, only the memory of an old process. A stop by SIGTERM is
+    /// at once in either case.
     #[serde(default)]
     pub worker_shutdown_timeout: Option<NginxDuration>,
 }
 
-impl Standalone {
-    /// The pid file that nginx writes, inside `directory`.
-    pub fn pid_file(&self) -> FilePath {
-        self.directory.join("nginx.pid")
-    }
-}
-
-/// Where nginx listens: at least one address, none twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "ListenerSettings", into = "ListenerSettings")]
-pub struct Listeners(ListenerSettings);
-
-/// The fields of [`Listeners`].
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListenerSettings {
-    /// The addresses for plain HTTP, which serve the same paths.
-    #[serde(default)]
-    pub http: Vec<ListenAddress>,
-    /// The addresses for TLS, with their certificate.
-    #[serde(default)]
-    pub https: Option<Https>,
-}
-
-/// Listening with TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Https {
-    /// The addresses.
-    pub listen: Vec<ListenAddress>,
-    /// The certificate and its chain, PEM.
-    pub certificate: FilePath,
-    /// The private key, PEM. Only nginx's master process reads it.
-    pub key: FilePath,
-}
-
-/// Listeners that nginx would refuse, or replace by port 80.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ListenersError {
-    /// nginx would listen on port 80 or 8000 of all addresses.
-    #[error("nginx must be given at least one address to listen on")]
-    None,
-    /// nginx refuses an address that is named twice.
-    #[error("{0} is listed twice")]
-    Twice(ListenAddress),
-}
-
-impl Listeners {
-    /// Checks that there is an address and that none is named twice.
-    pub fn new(settings: ListenerSettings) -> Result<Self, ListenersError> {
-        let https = settings.https.iter().flat_map(|https| &https.listen);
-        let all: Vec<_> = settings.http.iter().chain(https).collect();
-        if all.is_empty() {
-            return Err(ListenersError::None);
-        }
-        for (index, address) in all.iter().enumerate() {
-            if all.iter().take(index).any(|earlier| earlier == address) {
-                return Err(ListenersError::Twice(**address));
-            }
-        }
-        Ok(Self(settings))
-    }
-
-    /// The addresses for plain HTTP.
-    pub fn http(&self) -> &[ListenAddress] {
-        &self.0.http
-    }
-
-    /// The addresses for TLS, with their certificate.
-    pub fn https(&self) -> Option<&Https> {
-        self.0.https.as_ref()
-    }
-}
-
-impl TryFrom<ListenerSettings> for Listeners {
-    type Error = ListenersError;
-
-    fn try_from(settings: ListenerSettings) -> Result<Self, ListenersError> {
-        Self::new(settings)
-    }
-}
-
-impl From<Listeners> for ListenerSettings {
-    fn from(listeners: Listeners) -> Self {
-        listeners.0
-    }
-}
-
 /// Where nginx writes its errors.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ErrorLog {
     /// The standard error of the process that started it.
     #[default]
@@ -139,36 +62,100 @@ pub enum ErrorLog {
     File(FilePath),
 }
 
-/// How many connections nginx holds, and in how many processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Capacity {
-    /// Processes that share the sockets.
-    pub worker_processes: NonZeroU16,
-    /// Connections of each process. A WebSocket takes two, one on either side.
-    pub worker_connections: u32,
-    /// Descriptors of each process: its connections and a few files.
-    pub worker_rlimit_nofile: u32,
-}
+impl Standalone {
+    /// The pid file that nginx writes, inside `directory`.
+    pub fn pid_file(&self) -> FilePath {
+        self.directory.join("nginx.pid")
+    }
 
-impl Capacity {
-    /// The capacity for so many client sockets in all.
-    ///
-    /// `descriptors_max` is the hard limit of a process (`ulimit -Hn`): without privileges nginx cannot raise its own,
-    /// and more connections than descriptors would end in refused accepts.
-    pub fn for_sockets(sockets: u32, worker_processes: NonZeroU16, descriptors_max: u32) -> Self {
-        let _ = sockets;
-        Self { worker_processes, worker_connections: 1024, worker_rlimit_nofile: descriptors_max }
+    /// What nginx without a controller cannot do.
+    pub fn not_expressed(&self) -> Vec<NotExpressed> {
+        let mut report = Vec::new();
+        if self.exposure.affinity == Affinity::Cookie {
+            report.push(NotExpressed::new(
+                "exposure.affinity",
+                "nginx sets affinity cookies only since 1.29.6; ip_hash stands in",
+            ));
+        }
+        if self.exposure.upstream == UpstreamMode::ServiceIp {
+            report.push(NotExpressed::new(
+                "exposure.upstream",
+                "without a cluster there is no Service address; nginx connects to each worker",
+            ));
+        }
+        report
     }
 }
 
-/// The worker addresses of a list of sockets.
-pub fn workers(addresses: &[SocketAddr]) -> Result<Vec<UpstreamAddress>, ValueError> {
-    addresses.iter().copied().map(UpstreamAddress::try_from).collect()
+/// Writes the configuration. Equal input gives equal text, so that an unchanged file needs no reload.
+pub fn render(standalone: &Standalone) -> String {
+    let mut conf = Writer::default();
+    process(&mut conf, standalone);
+    conf.block("events", |conf| {
+        conf.line(format_args!("worker_connections {}", standalone.capacity.worker_connections));
+    });
+    conf.block("http", |conf| {
+        http(conf, standalone);
+        server::upgrade_map(conf);
+        if !standalone.workers.is_empty() {
+            server::upstream(conf, standalone);
+        }
+        conf.block("server", |conf| server::server(conf, standalone));
+    });
+    conf.into_text()
 }
 
-/// Writes the configuration.
-pub fn render(standalone: &Standalone) -> String {
-    let _ = standalone;
-    String::new()
+/// A client may take so long for the head of its request: the gateway's `handshakeTimeout`.
+const CLIENT_HEADER_TIMEOUT: NginxDuration = NginxDuration::from_secs(10);
+
+/// The longest host name takes 253 bytes and a few of nginx's own. nginx's default, one cache line, is an error for
+/// names from some 45 bytes on.
+const HOST_NAME_BUCKET_BYTES: u32 = 512;
+
+/// nginx makes the directories of these modules when it starts, at a place that an ordinary user cannot write
+/// unless told otherwise.
+const SPOOLING_MODULES: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+
+fn process(conf: &mut Writer, standalone: &Standalone) {
+    let Capacity { worker_processes, worker_connections: _, worker_rlimit_nofile } =
+        standalone.capacity;
+    conf.comment("Written by wsgateway, and written anew on every change.");
+    conf.line("daemon off");
+    conf.line(format_args!("pid {}", standalone.pid_file()));
+    match &standalone.error_log {
+        ErrorLog::Stderr => conf.line("error_log stderr warn"),
+        ErrorLog::File(path) => conf.line(format_args!("error_log {path} warn")),
+    }
+    conf.line(format_args!("worker_processes {worker_processes}"));
+    conf.line(format_args!("worker_rlimit_nofile {worker_rlimit_nofile}"));
+    match standalone.worker_shutdown_timeout {
+        Some(timeout) => conf.line(format_args!("worker_shutdown_timeout {timeout}")),
+        None => conf.comment("No worker_shutdown_timeout: a reload closes nobody's socket."),
+    }
+}
+
+fn http(conf: &mut Writer, standalone: &Standalone) {
+    conf.line("server_tokens off");
+    conf.line("default_type text/plain");
+    conf.line(format_args!("server_names_hash_bucket_size {HOST_NAME_BUCKET_BYTES}"));
+    for module in SPOOLING_MODULES {
+        let path = standalone.directory.join(&format!("{module}_temp"));
+        conf.line(format_args!("{module}_temp_path {path}"));
+    }
+    match &standalone.access_log {
+        Some(path) => {
+            conf.comment("Without the query, which may carry a token.");
+            conf.line(
+                "log_format wsgateway '$remote_addr [$time_iso8601] $request_method $uri $status \
+                 bytes=$bytes_sent seconds=$request_time worker=$upstream_addr'",
+            );
+            conf.line(format_args!("access_log {path} wsgateway"));
+        }
+        None => conf.line("access_log off"),
+    }
+    conf.comment("Sized for many sockets that are idle most of the time.");
+    conf.line("connection_pool_size 256");
+    conf.line("request_pool_size 1k");
+    conf.line(format_args!("client_header_timeout {CLIENT_HEADER_TIMEOUT}"));
+    conf.line("keepalive_timeout 30s");
 }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::exposure::Exposure;
+use crate::exposure::{Affinity, Exposure};
 use crate::value::ObjectName;
 
 /// Whose annotations an Ingress carries.
@@ -61,7 +61,7 @@ impl fmt::Display for Dialect {
 }
 
 /// The annotations of an Ingress.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rendered {
     /// By full name, such as `nginx.org/lb-method`.
@@ -70,7 +70,63 @@ pub struct Rendered {
     pub not_expressed: Vec<NotExpressed>,
 }
 
-/// A field of the exposure that the target cannot express as it was asked.
+/// A [`Rendered`] on its way, which knows whose prefix to write.
+struct Draft {
+    dialect: Dialect,
+    rendered: Rendered,
+}
+
+impl Draft {
+    fn new(dialect: Dialect) -> Self {
+        let rendered = Rendered { annotations: BTreeMap::new(), not_expressed: Vec::new() };
+        Self { dialect, rendered }
+    }
+
+    fn set(&mut self, name: &'static str, value: impl fmt::Display) {
+        let name = format!("{}/{name}", self.dialect.prefix());
+        self.rendered.annotations.insert(name, value.to_string());
+    }
+
+    fn report(&mut self, field: &'static str, why: impl Into<String>) {
+        self.rendered.not_expressed.push(NotExpressed::new(field, why));
+    }
+
+    /// An Ingress path is a literal: what comes after the first parameter is matched by the gateway alone.
+    fn report_paths(&mut self, exposure: &Exposure) {
+        for path in exposure.paths.iter().filter(|path| !path.is_literal()) {
+            let prefix = path.literal_prefix();
+            self.report(
+                "routes.path",
+                format!(
+                    "an Ingress has no parameters; everything below {prefix} reaches the gateway, \
+                     which matches {path} itself"
+                ),
+            );
+        }
+    }
+
+    fn report_status_page(&mut self, exposure: &Exposure) {
+        if exposure.status.is_some() {
+            self.report(
+                "exposure.status",
+                "a controller's stub_status is its own, for all its Ingresses, on a port of its pod",
+            );
+        }
+    }
+
+    /// Through the Service's address the proxy sees one destination, and kube-proxy chooses the pod.
+    fn report_affinity_behind_service(&mut self, exposure: &Exposure) {
+        let why = match exposure.affinity {
+            Affinity::None => "with upstream ServiceIP the Service chooses the pod, not least_conn",
+            Affinity::ClientIp | Affinity::Cookie => {
+                "with upstream ServiceIP the Service chooses the pod, for each connection anew"
+            }
+        };
+        self.report("exposure.affinity", why);
+    }
+}
+
+/// A field of the exposure that the/// A field of the exposure that the target cannot express as it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotExpressed {
     /// The field's path below `spec`, such as `exposure.affinity`.

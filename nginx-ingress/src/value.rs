@@ -401,7 +401,7 @@ impl FilePath {
     }
 
     /// A file inside this directory, named by the program.
-    pub(crate) fn join(&self, name: &'static str) -> Self {
+    pub(crate) fn join(&self, name: &str) -> Self {
         Self(format!("{}/{name}", self.0.trim_end_matches('/')))
     }
 
@@ -430,10 +430,10 @@ pub struct NginxDuration {
     millis: u64,
 }
 
-/// A year: longer waits are a slip of the pen, and stay far from the overflow of nginx's timers.
-const DURATION_MILLIS_MAX: u64 = 365 * 24 * 3600 * 1000;
-
 impl NginxDuration {
+    /// A year: longer waits are a slip of the pen, and a year is far from the overflow of nginx's timers.
+    pub const MILLIS_MAX: u64 = 365 * 24 * 3600 * 1000;
+
     /// Reads the text form of GEP-2257, such as `90s`, `1m30s` and `500ms`.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| ValueError::Duration { value: Excerpt::of(value), why };
@@ -458,7 +458,7 @@ impl NginxDuration {
     fn of_millis(millis: u64) -> Result<Self, &'static str> {
         match millis {
             0 => Err("nginx would give up at once"),
-            1..=DURATION_MILLIS_MAX => Ok(Self { millis }),
+            1..=Self::MILLIS_MAX => Ok(Self { millis }),
             _ => Err("it is longer than 365 days"),
         }
     }
@@ -528,15 +528,15 @@ pub struct NginxSize {
     bytes: u64,
 }
 
-/// nginx keeps sizes in a signed 64-bit integer; 1 PiB is far below and already no limit.
-const SIZE_BYTES_MAX: u64 = 1 << 50;
-
 impl NginxSize {
-    /// Takes a number of bytes of up to 1 PiB.
+    /// 1 TiB: what is larger means no limit, and no limit is 0.
+    pub const BYTES_MAX: u64 = 1 << 40;
+
+    /// Takes a number of bytes of up to 1 TiB.
     pub fn from_bytes(bytes: u64) -> Result<Self, ValueError> {
-        if bytes > SIZE_BYTES_MAX {
+        if bytes > Self::BYTES_MAX {
             let value = Excerpt::of(&bytes.to_string());
-            return Err(ValueError::Size { value, why: "it is more than 1 PiB" });
+            return Err(ValueError::Size { value, why: "it is more than 1 TiB" });
         }
         Ok(Self { bytes })
     }
@@ -553,7 +553,7 @@ impl NginxSize {
         let number = number.filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
         let number = number.ok_or_else(|| refuse("it must be a number, with k, m or g if any"))?;
         let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-        Self::from_bytes(bytes.ok_or_else(|| refuse("it is more than 1 PiB"))?)
+        Self::from_bytes(bytes.ok_or_else(|| refuse("it is more than 1 TiB"))?)
     }
 
     /// The proxy's own constants.
