@@ -13,16 +13,19 @@ impl Duration {
     pub const PATTERN: &'static str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
     /// A duration of whole milliseconds.
+    #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(time::Duration::from_millis(millis))
     }
 
     /// A duration of whole seconds.
+    #[must_use]
     pub const fn from_secs(secs: u64) -> Self {
         Self(time::Duration::from_secs(secs))
     }
 
     /// The same as the standard library's type.
+    #[must_use]
     pub const fn get(self) -> time::Duration {
         self.0
     }

@@ -32,6 +32,7 @@ pub enum OriginPattern {
 impl OriginPattern {
     /// Whether a request with this `Origin` header (absent where there is none) and this `Host`
     /// header may be upgraded.
+    #[must_use]
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         match self {

@@ -28,6 +28,7 @@ pub struct PathMatch<'a> {
 
 impl<'a> PathMatch<'a> {
     /// The value of a parameter. `None` where there is none, or where it is no UTF-8 once decoded.
+    #[must_use]
     pub fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         let (_, raw) = self.params.iter().find(|(param, _)| *param == name)?;
         percent_decode(raw)
@@ -68,7 +69,11 @@ pub enum PathError {
 }
 
 impl PathTemplate {
+    /// The pattern that the API server checks. It lets `.` and `..` pass, and a parameter that stands twice.
+    pub const PATTERN: &'static str = r"^(/|(/([-A-Za-z0-9._~]+|\{[A-Za-z_][A-Za-z0-9_]*\}))+/?)$";
+
     /// The parameters of a request's path (without query), where it is this route's.
+    #[must_use]
     pub fn matches<'a>(&'a self, path: &'a str) -> Option<PathMatch<'a>> {
         let mut matched = PathMatch::default();
         let path = path.strip_prefix('/')?;
@@ -96,6 +101,7 @@ impl PathTemplate {
     }
 
     /// Whether some path is meant by both, so that two routes could not be told apart.
+    #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.segments.len() == other.segments.len()
             && self

@@ -12,11 +12,13 @@ impl Size {
     pub const PATTERN: &'static str = "^[0-9]{1,15}(k|M|G|Ki|Mi|Gi)?$";
 
     /// A size of so many bytes.
+    #[must_use]
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
     /// The number of bytes.
+    #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -100,7 +102,6 @@ impl schemars::JsonSchema for Size {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": Self::PATTERN,
             "minimum": 0,
             "maxLength": 20,

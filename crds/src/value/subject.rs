@@ -91,24 +91,36 @@ impl FromStr for Pattern {
     }
 }
 
+impl Subject {
+    /// The pattern that the API server checks.
+    pub const PATTERN: &'static str = r"^[^\s.*>]+(\.[^\s.*>]+)*$";
+}
+
 impl Pattern {
+    /// The pattern that the API server checks.
+    pub const PATTERN: &'static str = r"^(>|([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?)$";
+
     /// Whether a message published to this subject is meant.
+    #[must_use]
     pub fn matches(&self, subject: &str) -> bool {
         subject_matches(&self.0, subject)
     }
 
     /// Whether there is a subject that both patterns mean.
+    #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         patterns_overlap(&self.0, &other.0)
     }
 
     /// The pattern as a subject, where it has no wildcard.
+    #[must_use]
     pub fn as_subject(&self) -> Option<Subject> {
         (!self.0.contains(['*', '>'])).then(|| Subject(self.0.clone()))
     }
 }
 
 /// Whether the pattern means the subject. Both are taken to be well formed.
+#[must_use]
 pub fn subject_matches(pattern: &str, subject: &str) -> bool {
     let mut tokens = subject.split('.');
     for expected in pattern.split('.') {
@@ -123,6 +135,7 @@ pub fn subject_matches(pattern: &str, subject: &str) -> bool {
 }
 
 /// Whether some subject is meant by both patterns.
+#[must_use]
 pub fn patterns_overlap(left: &str, right: &str) -> bool {
     let (mut left, mut right) = (left.split('.'), right.split('.'));
     loop {
@@ -245,6 +258,9 @@ pub enum ValueError {
 }
 
 impl Template {
+    /// The pattern that the API server checks.
+    pub const PATTERN: &'static str = r"^[^\s.*>{}$]+(\.([^\s.*>{}]+|\*|\{(path|query|claims)\.[-A-Za-z0-9_]+(\|percent)?\}))*(\.>)?$";
+
     /// The pattern that the template stands for with a request's values.
     ///
     /// # Errors
@@ -270,6 +286,7 @@ impl Template {
     }
 
     /// The pattern itself, where no token comes from the request.
+    #[must_use]
     pub fn as_pattern(&self) -> Option<Pattern> {
         self.tokens
             .iter()
@@ -278,6 +295,7 @@ impl Template {
     }
 
     /// Whether a wildcard stands in it; such a template cannot be published to.
+    #[must_use]
     pub fn has_wildcard(&self) -> bool {
         self.tokens
             .iter()

@@ -1,0 +1,246 @@
+//! The form that the API server wants a schema in, and the schemas of the texts with a grammar.
+
+use std::fmt;
+
+use schemars::{Schema, SchemaGenerator, json_schema, transform::Transform};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::value::{Duration, PathTemplate, Size, SizeError, Subject, Template};
+
+/// A size as it is written: a number of bytes, or a text such as `64Ki`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SizeText {
+    /// `65536`
+    Bytes(i64),
+    /// `64Ki`
+    Text(String),
+}
+
+impl SizeText {
+    /// The size that it means.
+    pub fn parse(&self) -> Result<Size, SizeError> {
+        self.to_string().parse()
+    }
+}
+
+impl From<&str> for SizeText {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl fmt::Display for SizeText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => bytes.fmt(f),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl schemars::JsonSchema for SizeText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SizeText".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Size::json_schema(generator)
+    }
+}
+
+/// A duration. The limit on its length keeps the rules that compare it cheap.
+pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": Duration::PATTERN, "maxLength": 32})
+}
+
+/// A size whose `k`, `m` and `g` are nginx's: powers of 1,024.
+pub(super) fn proxy_size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "pattern": "^[0-9]{1,12}(k|m|g|Ki|Mi|Gi)?$",
+        "minimum": 0,
+        "maxLength": 20,
+    })
+}
+
+/// The path of a route.
+pub(super) fn path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": PathTemplate::PATTERN, "maxLength": 256})
+}
+
+/// A subject some of whose tokens may come from the request.
+pub(super) fn template(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": Template::PATTERN, "maxLength": 256})
+}
+
+/// The same, many of them.
+pub(super) fn templates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 16,
+        "items": {"type": "string", "pattern": Template::PATTERN, "maxLength": 256},
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// Subjects with wildcards, and without values of the request.
+pub(super) fn subject_patterns(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 16,
+        "items": {"type": "string", "pattern": crate::value::Pattern::PATTERN, "maxLength": 256},
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// A subject to publish to.
+pub(super) fn subject(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": Subject::PATTERN, "maxLength": 256})
+}
+
+/// A set of texts, each of which is at most so long.
+pub(super) fn texts(max_items: u32, max_length: u32, pattern: &str) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": max_items,
+        "items": {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": pattern},
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// The name of a Secret or `ConfigMap`: a DNS-1123 subdomain.
+pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+    })
+}
+
+/// The key of a Secret or `ConfigMap`.
+pub(super) fn object_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 253,
+        "pattern": "^[-._a-zA-Z0-9]+$",
+    })
+}
+
+/// A rule between fields, in CEL: the API server and `wsgw lint` refuse with its sentence.
+pub(super) struct Rule {
+    rule: String,
+    message: String,
+    field: Option<&'static str>,
+}
+
+impl Rule {
+    /// A rule over `self` and the sentence for who breaks it.
+    pub(super) fn new(rule: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            rule: rule.into(),
+            message: message.into(),
+            field: None,
+        }
+    }
+
+    /// The rule of a union: the member is there when `type` is its own, and not otherwise. It holds where `type`
+    /// is none of the union's: then the enum says so, once.
+    pub(super) fn member(types: &[&str], own: &str, member: &'static str) -> Self {
+        let rule =
+            format!("!(self.type in {types:?}) || (self.type == {own:?}) == has(self.{member})");
+        let message = format!("{member} must be set when type is {own}, and not otherwise");
+        Self::new(rule.replace('"', "'"), message).at(member)
+    }
+
+    /// The rule that one duration is shorter than another. It holds where one of them is no duration: then the
+    /// pattern says so, once.
+    pub(super) fn shorter(left: &'static str, right: &'static str, message: &'static str) -> Self {
+        Self::durations(left, "<", right, message)
+    }
+
+    /// The same, but they may be equal.
+    pub(super) fn no_longer(
+        left: &'static str,
+        right: &'static str,
+        message: &'static str,
+    ) -> Self {
+        Self::durations(left, "<=", right, message)
+    }
+
+    fn durations(
+        left: &'static str,
+        relation: &str,
+        right: &'static str,
+        message: &'static str,
+    ) -> Self {
+        let pattern = Duration::PATTERN;
+        let rule = format!(
+            "!self.{left}.matches('{pattern}') || !self.{right}.matches('{pattern}') || \
+             duration(self.{left}) {relation} duration(self.{right})"
+        );
+        Self::new(rule, message).at(left)
+    }
+
+    /// Names the field at fault, in the object that has the rule.
+    pub(super) fn at(mut self, field: &'static str) -> Self {
+        self.field = Some(field);
+        self
+    }
+}
+
+impl Transform for Rule {
+    fn transform(&mut self, schema: &mut Schema) {
+        let mut rule = json!({"rule": self.rule, "message": self.message});
+        if let (Some(rule), Some(field)) = (rule.as_object_mut(), self.field) {
+            rule.insert("fieldPath".to_owned(), format!(".{field}").into());
+        }
+        let rules = schema
+            .ensure_object()
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([]));
+        if let Value::Array(rules) = rules {
+            rules.push(rule);
+        }
+    }
+}
+
+/// Brings a generated schema into the form that the API server keeps, throughout:
+///
+/// - `null` is no value of its own: the API server drops it and takes the default.
+/// - The default of an object is `{}`, so that each field's default stands in one place.
+/// - Formats of unsigned integers go, since the API server knows none, and titles, since nobody sees them.
+pub(super) fn settle(schema: &mut Map<String, Value>) {
+    schema.remove("nullable");
+    schema.remove("title");
+    if schema
+        .get("format")
+        .and_then(Value::as_str)
+        .is_some_and(|f| f.starts_with("uint"))
+    {
+        schema.remove("format");
+    }
+    match schema.get("default") {
+        Some(Value::Null) => _ = schema.remove("default"),
+        Some(Value::Object(_)) => _ = schema.insert("default".to_owned(), json!({})),
+        _ => {}
+    }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties
+            .values_mut()
+            .filter_map(Value::as_object_mut)
+            .for_each(settle);
+    }
+    if let Some(Value::Object(items)) = schema.get_mut("items") {
+        settle(items);
+    }
+}
