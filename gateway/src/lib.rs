@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The gateway.
+pub mod clock;
+pub mod config;
+pub mod exchange;
+pub mod frame;
+pub mod hub;
+pub mod outbox;
+pub mod publication;
+pub mod session;

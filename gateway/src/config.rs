@@ -1,0 +1,536 @@
+//! From the command line and the configuration file to what the gateway runs with.
+//!
+//! Two levels: [`Args`] is what was typed, the types of `wsgateway_crds::config` are what was written;
+//! [`BootConfig`] and [`LiveConfig`] are what has been checked against each other and resolved.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use wsgateway_crds::{
+    config::{self as file, FromClient, Payload, SlowConsumer, SourceKind},
+    value::{OriginPattern, PathTemplate, Template},
+};
+
+use crate::{
+    exchange::{QueueId, QueueStatus},
+    outbox::OutboxLimits,
+    session::SessionLimits,
+};
+
+/// The shards where no number is given: beyond some eight cores more pods serve better than more
+/// threads.
+const SHARDS_DEFAULT_MAX: usize = 8;
+
+/// What a connection costs beside its messages, in bytes: some 1.2 KB here and 5 KB in the kernel,
+/// whose socket memory is charged to the same limit.
+const CONNECTION_BYTES: u64 = 6_500;
+
+/// The budget for messages where nothing says how much memory there is.
+const TOTAL_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// The least budget for messages, so that a small pod still serves.
+const TOTAL_BYTES_MIN: u64 = 16 << 20;
+
+/// The largest message that a route may allow: longer ones would be held in memory whole.
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+
+/// What was typed.
+#[derive(Debug, clap::Parser)]
+#[command(name = "wsgateway", version, about = "Serves WebSockets from NATS")]
+pub struct Args {
+    /// The configuration file: its part `boot`, and its part `live` unless --live names another file.
+    #[arg(long, env = "WSGATEWAY_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// A file with the part `live` alone. It is read again whenever it changes.
+    #[arg(long, env = "WSGATEWAY_LIVE", value_name = "FILE")]
+    pub live: Option<PathBuf>,
+    /// How logs are written.
+    #[arg(long, env = "WSGATEWAY_LOG_FORMAT", value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// Read the configuration, say what is wrong with it, and end.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not of the right form.
+    #[error("{path}: {message}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        message: String,
+    },
+    /// Values contradict each other.
+    #[error("{0}")]
+    Rule(String),
+    /// The part `live` is in neither file.
+    #[error("{0} has no part `live`, and --live names no other file")]
+    NoLive(PathBuf),
+}
+
+impl ConfigError {
+    /// A stable name.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "Unreadable",
+            Self::Form { .. } => "Malformed",
+            Self::Rule(_) => "Contradictory",
+            Self::NoLive(_) => "NoLive",
+        }
+    }
+}
+
+/// The files that the configuration comes from, read anew at each call.
+#[derive(Debug, Clone)]
+pub struct ConfigFiles {
+    config: PathBuf,
+    live: Option<PathBuf>,
+}
+
+/// What the files say: the parts, the fields in them that are not known, and their text.
+#[derive(Debug)]
+pub struct ReadConfig {
+    /// What only a restart changes.
+    pub boot: file::Boot,
+    /// What a reload changes.
+    pub live: file::Live,
+    /// The paths of fields that this version does not know.
+    pub unknown: Vec<String>,
+}
+
+impl ConfigFiles {
+    /// The files that the arguments name.
+    pub fn new(args: &Args) -> Self {
+        Self {
+            config: args.config.clone(),
+            live: args.live.clone(),
+        }
+    }
+
+    /// The files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.config.as_path()).chain(self.live.as_deref())
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When one cannot be read, or is not of the right form.
+    pub fn read(&self) -> Result<ReadConfig, ConfigError> {
+        let (config, mut unknown) = parse(&self.config, file::Config::read)?;
+        let live = match (&self.live, config.live) {
+            (Some(path), _) => {
+                let (live, more) = parse(path, file::Live::read)?;
+                unknown.extend(more);
+                live
+            }
+            (None, Some(live)) => live,
+            (None, None) => return Err(ConfigError::NoLive(self.config.clone())),
+        };
+        Ok(ReadConfig {
+            boot: config.boot,
+            live,
+            unknown,
+        })
+    }
+}
+
+fn parse<T>(
+    path: &Path,
+    read: impl FnOnce(&str) -> Result<T, file::ConfigError>,
+) -> Result<T, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    read(&text).map_err(|error| ConfigError::Form {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// The shards that a part `boot` asks for: its number, else the CPU limit or the cores, at most eight.
+pub fn shards(boot: &file::Boot) -> u16 {
+    let cores = || {
+        thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(SHARDS_DEFAULT_MAX)
+    };
+    boot.listen.shards.unwrap_or_else(|| cores() as u16).max(1)
+}
+
+/// What connections are held to, checked and resolved. A reload replaces it whole.
+#[derive(Debug)]
+pub struct LiveConfig {
+    /// How long a request head may take.
+    pub handshake_timeout: Duration,
+    /// Which pages may connect.
+    pub allowed_origins: Vec<OriginPattern>,
+    /// Open connections at most.
+    pub connections_max: u32,
+    /// What one outbox may hold.
+    pub outbox: OutboxLimits,
+    /// What all outboxes and unfinished messages together may hold, in bytes.
+    pub total_bytes_max: usize,
+    /// How the process ends.
+    pub drain: file::Drain,
+    /// What is served.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// One path and what happens on it.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Its path.
+    pub path: PathTemplate,
+    /// How messages from NATS are framed.
+    pub payload: Payload,
+    /// What its sessions are held to.
+    pub session: SessionLimits,
+    /// What becomes of a client's message.
+    pub from_client: FromClient,
+    /// The subjects that its clients get.
+    pub subjects: Vec<RouteSubject>,
+    /// The queues whose messages its clients share.
+    pub queues: Vec<RouteQueue>,
+}
+
+/// A subject of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSubject {
+    /// What is subscribed to.
+    pub template: Template,
+    /// What happens to a client that does not keep up.
+    pub slow_consumer: SlowConsumer,
+}
+
+/// A queue of a route.
+#[derive(Debug, Clone)]
+pub struct RouteQueue {
+    /// Which queue.
+    pub id: QueueId,
+    /// Whether it can be served.
+    pub status: Arc<QueueStatus>,
+}
+
+impl Route {
+    /// Whether a connection is of no use while NATS is away.
+    pub fn needs_nats(&self) -> bool {
+        !self.subjects.is_empty()
+            || !self.queues.is_empty()
+            || matches!(self.from_client, FromClient::Publish { .. })
+    }
+
+    /// Whether connections opened under `old` go on under this route as they are.
+    pub fn continues(&self, old: &Self) -> bool {
+        let ids = |route: &Self| {
+            route
+                .queues
+                .iter()
+                .map(|queue| queue.id)
+                .collect::<Vec<_>>()
+        };
+        self.path == old.path
+            && self.subjects == old.subjects
+            && ids(self) == ids(old)
+            && publish_names(&self.from_client) == publish_names(&old.from_client)
+    }
+}
+
+/// The template of a publishing route whose values were taken from the request.
+fn publish_names(from_client: &FromClient) -> Option<&Template> {
+    match from_client {
+        FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
+        _ => None,
+    }
+}
+
+impl LiveConfig {
+    /// Checks the values against each other. `queue` gives each queue its id.
+    ///
+    /// # Errors
+    /// With a sentence that names the fields.
+    pub fn new(
+        live: &file::Live,
+        queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
+    ) -> Result<Self, ConfigError> {
+        let file::Live {
+            websocket,
+            limits,
+            drain,
+            routes,
+        } = live;
+        check_websocket(websocket)?;
+        check_routes(routes)?;
+        let session = SessionLimits {
+            ping_period: websocket.ping_period.get(),
+            pong_wait: websocket.pong_wait.get(),
+            write_wait: websocket.write_wait.get(),
+            message_bytes_max: websocket.max_message_size.bytes(),
+        };
+        Ok(Self {
+            handshake_timeout: websocket.handshake_timeout.get(),
+            allowed_origins: websocket.allowed_origins.clone(),
+            connections_max: limits.connections,
+            outbox: OutboxLimits {
+                bytes_max: usize::try_from(limits.outbox_bytes.bytes()).unwrap_or(usize::MAX),
+                frames_max: limits.outbox_messages as usize,
+            },
+            total_bytes_max: total_bytes(limits),
+            drain: drain.clone(),
+            routes: routes
+                .iter()
+                .map(|r| Arc::new(route(r, session, queue)))
+                .collect(),
+        })
+    }
+}
+
+fn route(
+    route: &file::Route,
+    session: SessionLimits,
+    queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
+) -> Route {
+    let file::Route {
+        name,
+        path,
+        payload,
+        max_message_size,
+        from_client,
+        to_client,
+    } = route;
+    let mut subjects = Vec::new();
+    let mut queues = Vec::new();
+    for source in to_client {
+        match &source.kind {
+            SourceKind::Core {
+                subjects: templates,
+                slow_consumer,
+            } => {
+                subjects.extend(templates.iter().map(|template| RouteSubject {
+                    template: template.clone(),
+                    slow_consumer: *slow_consumer,
+                }));
+            }
+            SourceKind::Queue(source) => queues.push(queue(source)),
+        }
+    }
+    let message_bytes_max = max_message_size.map_or(session.message_bytes_max, |size| size.bytes());
+    Route {
+        name: name.clone(),
+        path: path.clone(),
+        payload: *payload,
+        session: SessionLimits {
+            message_bytes_max,
+            ..session
+        },
+        from_client: from_client.clone(),
+        subjects,
+        queues,
+    }
+}
+
+fn rule(holds: bool, sentence: impl FnOnce() -> String) -> Result<(), ConfigError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError::Rule(sentence()))
+    }
+}
+
+fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigError> {
+    let file::WebSocket {
+        ping_period,
+        pong_wait,
+        write_wait,
+        ..
+    } = websocket;
+    rule(ping_period < pong_wait, || {
+        format!(
+            "websocket.pingPeriod ({ping_period}) must be shorter than websocket.pongWait ({pong_wait})"
+        )
+    })?;
+    rule(write_wait < pong_wait, || {
+        format!(
+            "websocket.writeWait ({write_wait}) must be shorter than websocket.pongWait ({pong_wait})"
+        )
+    })?;
+    for (name, value) in [
+        ("pingPeriod", ping_period),
+        ("writeWait", write_wait),
+        ("handshakeTimeout", &websocket.handshake_timeout),
+    ] {
+        rule(!value.get().is_zero(), || {
+            format!("websocket.{name} must be longer than 0s")
+        })?;
+    }
+    Ok(())
+}
+
+fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
+    for (at, route) in routes.iter().enumerate() {
+        let name = &route.name;
+        for other in routes.iter().take(at) {
+            rule(other.name != *name, || {
+                format!("routes: two routes are named `{name}`")
+            })?;
+            rule(!other.path.overlaps(&route.path), || {
+                format!(
+                    "routes: `{name}` and `{}` cannot be told apart by their paths",
+                    other.name
+                )
+            })?;
+        }
+        let size = route.max_message_size.map_or(0, |size| size.bytes());
+        rule(size <= MESSAGE_BYTES_MAX, || {
+            format!("routes[{name}].maxMessageSize must be at most {MESSAGE_BYTES_MAX} bytes")
+        })?;
+        if let FromClient::Publish { subject } = &route.from_client {
+            rule(!subject.has_wildcard(), || {
+                format!("routes[{name}].fromClient.subject: `{subject}` may not hold a wildcard")
+            })?;
+            check_template(route, subject)?;
+        }
+        for source in &route.to_client {
+            if let SourceKind::Core { subjects, .. } = &source.kind {
+                subjects
+                    .iter()
+                    .try_for_each(|subject| check_template(route, subject))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_template(route: &file::Route, template: &Template) -> Result<(), ConfigError> {
+    let name = &route.name;
+    for param in template.path_names() {
+        rule(route.path.params().any(|known| known == param), || {
+            format!(
+                "routes[{name}]: `{template}` uses {{path.{param}}}, which path {} lacks",
+                route.path
+            )
+        })?;
+    }
+    rule(template.claim_names().next().is_none(), || {
+        format!("routes[{name}]: `{template}` uses a claim, but there is no authorization")
+    })
+}
+
+/// The budget for messages: what is configured, else half of the memory limit less what the allowed
+/// connections cost.
+fn total_bytes(limits: &file::Limits) -> usize {
+    let budget = limits.total_bytes.map_or_else(
+        || match memory_limit() {
+            Some(limit) => {
+                let connections = u64::from(limits.connections) * CONNECTION_BYTES;
+                (limit / 2).saturating_sub(connections).max(TOTAL_BYTES_MIN)
+            }
+            None => TOTAL_BYTES_DEFAULT,
+        },
+        |size| size.bytes(),
+    );
+    usize::try_from(budget).unwrap_or(usize::MAX)
+}
+
+/// The control group's memory limit, version 2 or 1, where there is one.
+fn memory_limit() -> Option<u64> {
+    [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+    // Version 1 says "no limit" with a number near 2^63.
+    .filter(|limit| *limit < 1 << 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: &str = "
+websocket: {pingPeriod: 30s, pongWait: 60s}
+limits: {}
+drain: {}
+routes:
+  - {name: a, path: '/a/{room}', fromClient: {type: Publish, subject: 'in.{path.room}'}, maxMessageSize: 1Mi}
+  - {name: b, path: /b, fromClient: {type: Echo}, toClient: [{name: live, type: Core, subjects: [x.>]}]}
+";
+
+    fn load(text: &str) -> Result<LiveConfig, ConfigError> {
+        let (live, unknown) = file::Live::read(text).unwrap();
+        assert_eq!(unknown, Vec::<String>::new());
+        LiveConfig::new(&live, &mut |_| RouteQueue {
+            id: QueueId(0),
+            status: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn a_configuration_is_resolved() {
+        let live = load(LIVE).unwrap();
+        assert_eq!(live.routes[0].session.message_bytes_max, 1 << 20);
+        assert_eq!(live.routes[1].session.message_bytes_max, 64 << 10);
+        assert!(live.routes[1].needs_nats());
+        assert!(live.routes[1].continues(&load(LIVE).unwrap().routes[1]));
+        assert!(!load(&LIVE.replace("x.>", "y.>")).unwrap().routes[1].continues(&live.routes[1]));
+        assert!(live.total_bytes_max >= 16 << 20);
+    }
+
+    #[test]
+    fn a_contradiction_is_refused_with_a_sentence_that_names_the_fields() {
+        for (from, to, words) in [
+            (
+                "pingPeriod: 30s",
+                "pingPeriod: 60s",
+                "websocket.pingPeriod (60s) must be shorter than websocket.pongWait (60s)",
+            ),
+            (
+                "pingPeriod: 30s",
+                "writeWait: 2m",
+                "websocket.writeWait (120s)",
+            ),
+            ("pingPeriod: 30s", "pingPeriod: 0s", "longer than 0s"),
+            ("name: b", "name: a", "two routes are named `a`"),
+            ("path: /b", "path: /a/b", "cannot be told apart"),
+            (
+                "in.{path.room}",
+                "in.{path.hall}",
+                "{path.hall}, which path /a/{room} lacks",
+            ),
+            ("in.{path.room}", "in.>", "may not hold a wildcard"),
+            ("x.>", "x.{claims.sub}", "uses a claim"),
+        ] {
+            let error = load(&LIVE.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Subject → subscribers, for the connections of one shard. Free of IO.
+//!
+//! Messages come by the pattern of the subscription that brought them, so finding the subscribers is one
+//! look-up, whatever wildcards the pattern holds.
+
+use std::{collections::HashMap, sync::Arc};
+
+use slab::Slab;
+use wsgateway_crds::value::{patterns_overlap, subject_matches};
+
+/// The subscribers of one shard.
+#[derive(Debug, Default)]
+pub struct Hub {
+    by_pattern: HashMap<Arc<str>, u32>,
+    patterns: Slab<PatternEntry>,
+    /// The subscriptions of each connection, by its slot.
+    connections: Vec<Subscriptions>,
+}
+
+#[derive(Debug)]
+struct PatternEntry {
+    pattern: Arc<str>,
+    subscribers: Vec<Subscriber>,
+}
+
+/// One connection's subscription to one pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The connection's slot.
+    pub slot: u32,
+    /// Which of its route's subjects.
+    pub subject: u16,
+    /// Whether another of the connection's patterns may mean the same message.
+    pub overlaps: bool,
+}
+
+/// Where a connection stands in the lists of its patterns. Most have one subject; none allocates for it.
+#[derive(Debug, Default)]
+enum Subscriptions {
+    #[default]
+    None,
+    One(Place),
+    Many(Box<[Place]>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    pattern: u32,
+    at: u32,
+}
+
+impl Subscriptions {
+    fn places(&self) -> &[Place] {
+        match self {
+            Self::None => &[],
+            Self::One(place) => std::slice::from_ref(place),
+            Self::Many(places) => places,
+        }
+    }
+
+    fn places_mut(&mut self) -> &mut [Place] {
+        match self {
+            Self::None => &mut [],
+            Self::One(place) => std::slice::from_mut(place),
+            Self::Many(places) => places,
+        }
+    }
+}
+
+impl Hub {
+    /// Subscribes a connection to its patterns; `patterns[i]` is its route's subject `i`. A pattern that
+    /// stands twice counts once. Returns the patterns that had no subscriber before.
+    pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut new = Vec::new();
+        let mut places: Vec<Place> = Vec::with_capacity(patterns.len());
+        for (subject, pattern) in patterns.iter().enumerate() {
+            let others = || {
+                patterns
+                    .iter()
+                    .enumerate()
+                    .filter(|(other, _)| *other != subject)
+            };
+            if others().any(|(other, text)| other < subject && text == pattern) {
+                continue;
+            }
+            let overlaps =
+                others().any(|(_, text)| text != pattern && patterns_overlap(text, pattern));
+            let index = self.pattern_index(pattern, &mut new);
+            let Some(entry) = self.patterns.get_mut(index as usize) else {
+                continue;
+            };
+            places.push(Place {
+                pattern: index,
+                at: entry.subscribers.len() as u32,
+            });
+            entry.subscribers.push(Subscriber {
+                slot,
+                subject: subject as u16,
+                overlaps,
+            });
+        }
+        let subscriptions = match places.as_slice() {
+            [] => Subscriptions::None,
+            [place] => Subscriptions::One(*place),
+            _ => Subscriptions::Many(places.into_boxed_slice()),
+        };
+        let at = slot as usize;
+        if self.connections.len() <= at {
+            self.connections.resize_with(at + 1, Subscriptions::default);
+        }
+        if let Some(place) = self.connections.get_mut(at) {
+            *place = subscriptions;
+        }
+        new
+    }
+
+    fn pattern_index(&mut self, pattern: &Arc<str>, new: &mut Vec<Arc<str>>) -> u32 {
+        if let Some(index) = self.by_pattern.get(pattern) {
+            return *index;
+        }
+        let entry = PatternEntry {
+            pattern: pattern.clone(),
+            subscribers: Vec::new(),
+        };
+        let index = self.patterns.insert(entry) as u32;
+        self.by_pattern.insert(pattern.clone(), index);
+        new.push(pattern.clone());
+        index
+    }
+
+    /// Forgets a connection. Returns the patterns that have lost their last subscriber.
+    pub fn unsubscribe(&mut self, slot: u32) -> Vec<Arc<str>> {
+        let Some(subscriptions) = self.connections.get_mut(slot as usize) else {
+            return Vec::new();
+        };
+        let subscriptions = std::mem::take(subscriptions);
+        let mut lost = Vec::new();
+        for place in subscriptions.places() {
+            let Some(entry) = self.patterns.get_mut(place.pattern as usize) else {
+                continue;
+            };
+            if entry.subscribers.get(place.at as usize).is_some() {
+                entry.subscribers.swap_remove(place.at as usize);
+            }
+            if let Some(moved) = entry.subscribers.get(place.at as usize).copied() {
+                let last = entry.subscribers.len() as u32;
+                self.correct_place(moved.slot, place.pattern, last, place.at);
+            } else if entry.subscribers.is_empty() {
+                let entry = self.patterns.remove(place.pattern as usize);
+                self.by_pattern.remove(&entry.pattern);
+                lost.push(entry.pattern);
+            }
+        }
+        lost
+    }
+
+    /// The subscriber that stood last in a list has moved to where another left.
+    fn correct_place(&mut self, slot: u32, pattern: u32, from: u32, to: u32) {
+        let Some(subscriptions) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        let place = subscriptions
+            .places_mut()
+            .iter_mut()
+            .find(|place| place.pattern == pattern && place.at == from);
+        if let Some(place) = place {
+            place.at = to;
+        }
+    }
+
+    /// The subscribers of a pattern.
+    pub fn subscribers(&self, pattern: &str) -> &[Subscriber] {
+        self.by_pattern
+            .get(pattern)
+            .and_then(|index| self.patterns.get(*index as usize))
+            .map_or(&[], |entry| &entry.subscribers)
+    }
+
+    /// Whether a subscriber gets this message by this pattern. Where several of a connection's patterns
+    /// mean a subject, NATS brings the message once for each; the first of them in order delivers it.
+    pub fn delivers(&self, subscriber: Subscriber, pattern: &str, subject: &str) -> bool {
+        if !subscriber.overlaps {
+            return true;
+        }
+        let Some(subscriptions) = self.connections.get(subscriber.slot as usize) else {
+            return false;
+        };
+        subscriptions
+            .places()
+            .iter()
+            .filter_map(|place| self.patterns.get(place.pattern as usize))
+            .find(|entry| subject_matches(&entry.pattern, subject))
+            .is_none_or(|entry| &*entry.pattern == pattern)
+    }
+
+    /// How many patterns have subscribers.
+    pub fn patterns(&self) -> usize {
+        self.patterns.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patterns(texts: &[&str]) -> Vec<Arc<str>> {
+        texts.iter().map(|text| Arc::from(*text)).collect()
+    }
+
+    fn slots(hub: &Hub, pattern: &str) -> Vec<u32> {
+        let mut slots: Vec<_> = hub.subscribers(pattern).iter().map(|s| s.slot).collect();
+        slots.sort_unstable();
+        slots
+    }
+
+    #[test]
+    fn the_first_subscriber_and_the_last_are_told_apart() {
+        let mut hub = Hub::default();
+        assert_eq!(
+            hub.subscribe(0, &patterns(&["a", "b"])),
+            patterns(&["a", "b"])
+        );
+        assert_eq!(hub.subscribe(1, &patterns(&["a"])), patterns(&[]));
+        assert_eq!(hub.unsubscribe(0), patterns(&["b"]));
+        assert_eq!(slots(&hub, "a"), [1]);
+        assert_eq!(hub.unsubscribe(1), patterns(&["a"]));
+        assert_eq!(hub.unsubscribe(1), patterns(&[]));
+        assert_eq!(hub.patterns(), 0);
+    }
+
+    #[test]
+    fn places_stay_right_however_connections_come_and_go() {
+        let mut hub = Hub::default();
+        let mut open: Vec<u32> = Vec::new();
+        let mut random = 12_345_u32;
+        for _ in 0..2_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let slot = (random >> 8) % 50;
+            if open.contains(&slot) {
+                hub.unsubscribe(slot);
+                open.retain(|other| *other != slot);
+            } else {
+                let sets: [&[&str]; 3] = [&["a"], &["a", "b", "c"], &["b", "b", "a.>"]];
+                hub.subscribe(slot, &patterns(sets[slot as usize % 3]));
+                open.push(slot);
+            }
+            let with_a: Vec<u32> = {
+                let mut slots: Vec<_> = open.iter().copied().filter(|s| s % 3 != 2).collect();
+                slots.sort_unstable();
+                slots
+            };
+            assert_eq!(slots(&hub, "a"), with_a);
+        }
+        for slot in open {
+            hub.unsubscribe(slot);
+        }
+        assert_eq!(hub.patterns(), 0);
+    }
+
+    #[test]
+    fn a_message_that_several_patterns_mean_is_delivered_once() {
+        let mut hub = Hub::default();
+        hub.subscribe(0, &patterns(&["a.>", "a.b", "c"]));
+        let by = |pattern: &str, subject: &str| {
+            hub.subscribers(pattern)
+                .iter()
+                .filter(|s| hub.delivers(**s, pattern, subject))
+                .count()
+        };
+        assert_eq!((by("a.>", "a.b"), by("a.b", "a.b")), (1, 0));
+        assert_eq!(by("a.>", "a.x"), 1);
+        assert_eq!(by("c", "c"), 1);
+    }
+}
