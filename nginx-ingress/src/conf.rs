@@ -20,7 +20,7 @@ use crate::exposure::{Affinity, Exposure, UpstreamMode};
 use crate::value::{FilePath, NginxDuration, UpstreamAddress};
 use writer::Writer;
 
-/// A whole nginx in front of the workers of one WsGateway.
+/// A whole nginx in front of the workers of one `WsGateway`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Standalone {
@@ -92,7 +92,10 @@ pub fn render(standalone: &Standalone) -> String {
     let mut conf = Writer::default();
     process(&mut conf, standalone);
     conf.block("events", |conf| {
-        conf.line(format_args!("worker_connections {}", standalone.capacity.worker_connections));
+        conf.line(format_args!(
+            "worker_connections {}",
+            standalone.capacity.worker_connections
+        ));
     });
     conf.block("http", |conf| {
         http(conf, standalone);
@@ -117,8 +120,11 @@ const HOST_NAME_BUCKET_BYTES: u32 = 512;
 const SPOOLING_MODULES: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 
 fn process(conf: &mut Writer, standalone: &Standalone) {
-    let Capacity { worker_processes, worker_connections: _, worker_rlimit_nofile } =
-        standalone.capacity;
+    let Capacity {
+        worker_processes,
+        worker_connections: _,
+        worker_rlimit_nofile,
+    } = standalone.capacity;
     conf.comment("Written by wsgateway, and written anew on every change.");
     conf.line("daemon off");
     conf.line(format_args!("pid {}", standalone.pid_file()));
@@ -137,7 +143,9 @@ fn process(conf: &mut Writer, standalone: &Standalone) {
 fn http(conf: &mut Writer, standalone: &Standalone) {
     conf.line("server_tokens off");
     conf.line("default_type text/plain");
-    conf.line(format_args!("server_names_hash_bucket_size {HOST_NAME_BUCKET_BYTES}"));
+    conf.line(format_args!(
+        "server_names_hash_bucket_size {HOST_NAME_BUCKET_BYTES}"
+    ));
     for module in SPOOLING_MODULES {
         let path = standalone.directory.join(&format!("{module}_temp"));
         conf.line(format_args!("{module}_temp_path {path}"));
@@ -156,6 +164,8 @@ fn http(conf: &mut Writer, standalone: &Standalone) {
     conf.comment("Sized for many sockets that are idle most of the time.");
     conf.line("connection_pool_size 256");
     conf.line("request_pool_size 1k");
-    conf.line(format_args!("client_header_timeout {CLIENT_HEADER_TIMEOUT}"));
+    conf.line(format_args!(
+        "client_header_timeout {CLIENT_HEADER_TIMEOUT}"
+    ));
     conf.line("keepalive_timeout 30s");
 }

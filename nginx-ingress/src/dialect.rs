@@ -78,7 +78,10 @@ struct Draft {
 
 impl Draft {
     fn new(dialect: Dialect) -> Self {
-        let rendered = Rendered { annotations: BTreeMap::new(), not_expressed: Vec::new() };
+        let rendered = Rendered {
+            annotations: BTreeMap::new(),
+            not_expressed: Vec::new(),
+        };
         Self { dialect, rendered }
     }
 
@@ -88,7 +91,9 @@ impl Draft {
     }
 
     fn report(&mut self, field: &'static str, why: impl Into<String>) {
-        self.rendered.not_expressed.push(NotExpressed::new(field, why));
+        self.rendered
+            .not_expressed
+            .push(NotExpressed::new(field, why));
     }
 
     /// An Ingress path is a literal: what comes after the first parameter is matched by the gateway alone.
@@ -137,7 +142,10 @@ pub struct NotExpressed {
 
 impl NotExpressed {
     pub(crate) fn new(field: &'static str, why: impl Into<String>) -> Self {
-        Self { field, why: why.into() }
+        Self {
+            field,
+            why: why.into(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a proxy needs to know of a WsGateway, and nothing else: second on the path. The model crate fills
+//! What a proxy needs to know of a `WsGateway`, and nothing else: second on the path. The model crate fills
 //! [`ExposureSettings`] from `spec.exposure` and the routes; [`Exposure::new`] checks the rules between the
 //! fields, so that every renderer after it is infallible.
 
@@ -191,7 +191,10 @@ impl Exposure {
         }
         for (index, second) in settings.paths.iter().enumerate() {
             let earlier = settings.paths.iter().take(index);
-            if let Some(first) = earlier.into_iter().find(|first| first.is_ambiguous_with(second)) {
+            if let Some(first) = earlier
+                .into_iter()
+                .find(|first| first.is_ambiguous_with(second))
+            {
                 let (first, second) = (first.clone(), second.clone());
                 return Err(ExposureError::AmbiguousPaths { first, second });
             }
@@ -200,7 +203,11 @@ impl Exposure {
             if !status.path.is_literal() {
                 return Err(ExposureError::StatusPathHasParameters(status.path.clone()));
             }
-            if let Some(route) = settings.paths.iter().find(|route| route.overlaps(&status.path)) {
+            if let Some(route) = settings
+                .paths
+                .iter()
+                .find(|route| route.overlaps(&status.path))
+            {
                 return Err(ExposureError::StatusPathIsRoute {
                     status: status.path.clone(),
                     route: route.clone(),

@@ -4,7 +4,7 @@
 mod fabric;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dialect::NotExpressed;
 use crate::exposure::{Affinity, Exposure, UpstreamMode};
@@ -75,7 +75,9 @@ pub fn objects(
     let mut not_expressed = Vec::new();
     let http_route = http_route(exposure, target, implementation, &mut not_expressed);
     let policies = match implementation {
-        Implementation::NginxGatewayFabric => fabric::policies(exposure, target, &mut not_expressed),
+        Implementation::NginxGatewayFabric => {
+            fabric::policies(exposure, target, &mut not_expressed)
+        }
         Implementation::Other => {
             report_what_only_policies_say(exposure, &mut not_expressed);
             Vec::new()
@@ -87,7 +89,11 @@ pub fn objects(
             "a Gateway's connection counts are its implementation's to show",
         ));
     }
-    Objects { http_route, policies, not_expressed }
+    Objects {
+        http_route,
+        policies,
+        not_expressed,
+    }
 }
 
 /// The standard's bound on `rules[].matches`; a route of 64 paths needs two rules.
@@ -99,8 +105,11 @@ fn http_route(
     implementation: Implementation,
     not_expressed: &mut Vec<NotExpressed>,
 ) -> Value {
-    let matches: Vec<Value> =
-        exposure.paths.iter().flat_map(|path| path_matches(path, not_expressed)).collect();
+    let matches: Vec<Value> = exposure
+        .paths
+        .iter()
+        .flat_map(|path| path_matches(path, not_expressed))
+        .collect();
     let backend = json!({"name": target.service, "port": target.port});
     let rules: Vec<Value> = matches
         .chunks(MATCHES_PER_RULE_MAX)
@@ -117,10 +126,12 @@ fn http_route(
             }),
         })
         .collect();
-    let mut spec = json!({"parentRefs": target.parent_refs, "rules": rules});
+    let mut spec = Map::new();
+    spec.insert("parentRefs".to_owned(), json!(target.parent_refs));
     if !exposure.hosts.is_empty() {
-        spec["hostnames"] = json!(exposure.hosts);
+        spec.insert("hostnames".to_owned(), json!(exposure.hosts));
     }
+    spec.insert("rules".to_owned(), json!(rules));
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -156,16 +167,31 @@ fn report_what_only_policies_say(exposure: &Exposure, not_expressed: &mut Vec<No
                 lives is set at the Gateway, and must exceed pongWait";
     report("exposure.proxyReadTimeout", idle);
     report("exposure.proxySendTimeout", idle);
-    report("exposure.proxyBuffering", "an HTTPRoute cannot ask for it, and a 101 ends it anyway");
-    report("exposure.bodySize", "an HTTPRoute cannot limit or free a body");
-    report("exposure.clientBodyBufferSize", "an HTTPRoute cannot size buffers");
+    report(
+        "exposure.proxyBuffering",
+        "an HTTPRoute cannot ask for it, and a 101 ends it anyway",
+    );
+    report(
+        "exposure.bodySize",
+        "an HTTPRoute cannot limit or free a body",
+    );
+    report(
+        "exposure.clientBodyBufferSize",
+        "an HTTPRoute cannot size buffers",
+    );
     match exposure.affinity {
         Affinity::ClientIp => report("exposure.affinity", "an HTTPRoute cannot key on addresses"),
-        Affinity::None => report("exposure.affinity", "an HTTPRoute cannot ask for least_conn"),
+        Affinity::None => report(
+            "exposure.affinity",
+            "an HTTPRoute cannot ask for least_conn",
+        ),
         Affinity::Cookie => report("exposure.affinity", COOKIE_IS_EXPERIMENTAL),
     }
     if exposure.upstream == UpstreamMode::ServiceIp {
-        report("exposure.upstream", "each implementation decides what it connects to");
+        report(
+            "exposure.upstream",
+            "each implementation decides what it connects to",
+        );
     }
 }
 

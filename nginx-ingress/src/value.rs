@@ -163,7 +163,12 @@ const LABEL_BYTES_MAX: usize = 63;
 impl HostName {
     /// Takes `ws.example.com` and `*.example.com`; neither Ingress nor Gateway API take an IP address.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| Err(ValueError::HostName { value: Excerpt::of(value), why });
+        let refuse = |why| {
+            Err(ValueError::HostName {
+                value: Excerpt::of(value),
+                why,
+            })
+        };
         if value.len() > HOST_NAME_BYTES_MAX {
             return refuse("it is longer than 253 bytes");
         }
@@ -198,7 +203,9 @@ impl fmt::Display for HostName {
 
 fn is_label(label: &str) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&label.len())
-        && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -226,7 +233,12 @@ impl LocationPath {
     /// A literal holds the unreserved characters of RFC 3986 and `@ : + , = ! & * ( )`. What needs a percent
     /// escape is refused: nginx matches the decoded path, so an escaped one would match nothing.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| Err(ValueError::Path { value: Excerpt::of(value), why });
+        let refuse = |why| {
+            Err(ValueError::Path {
+                value: Excerpt::of(value),
+                why,
+            })
+        };
         if value.len() > PATH_BYTES_MAX {
             return refuse("it is longer than 1024 bytes");
         }
@@ -258,7 +270,9 @@ impl LocationPath {
 
     /// Whether every segment is a literal, so that the path matches one text (and that with a slash).
     pub fn is_literal(&self) -> bool {
-        self.0.iter().all(|segment| matches!(segment, Segment::Literal(_)))
+        self.0
+            .iter()
+            .all(|segment| matches!(segment, Segment::Literal(_)))
     }
 
     /// The literal segments before the first parameter, `/` when there are none: what a target without
@@ -269,7 +283,11 @@ impl LocationPath {
             Segment::Param(_) => None,
         });
         let prefix = joined(literals);
-        if prefix.is_empty() { "/".to_owned() } else { prefix }
+        if prefix.is_empty() {
+            "/".to_owned()
+        } else {
+            prefix
+        }
     }
 
     /// Whether a request could match both paths.
@@ -284,7 +302,10 @@ impl LocationPath {
     /// Whether they overlap and neither is the more literal one, so that only their order could decide.
     pub fn is_ambiguous_with(&self, other: &Self) -> bool {
         let params = |path: &Self| {
-            path.0.iter().map(|segment| matches!(segment, Segment::Param(_))).collect::<Vec<_>>()
+            path.0
+                .iter()
+                .map(|segment| matches!(segment, Segment::Param(_)))
+                .collect::<Vec<_>>()
         };
         self.overlaps(other) && params(self) == params(other)
     }
@@ -343,9 +364,14 @@ fn joined<'a>(segments: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn segment(text: &str) -> Result<Segment, &'static str> {
-    if let Some(name) = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+    if let Some(name) = text
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+    {
         let mut bytes = name.bytes();
-        let named = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        let named = bytes
+            .next()
+            .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
         return if named {
             Ok(Segment::Param(name.to_owned()))
@@ -356,7 +382,10 @@ fn segment(text: &str) -> Result<Segment, &'static str> {
     match text {
         "" => Err("a segment is empty"),
         "." | ".." => Err("nginx resolves . and .. before it matches"),
-        _ if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~@:+,=!&*()".contains(&b)) => {
+        _ if text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~@:+,=!&*()".contains(&b)) =>
+        {
             Ok(Segment::Literal(text.to_owned()))
         }
         _ => Err("a segment is {param}, or letters, digits and any of -._~@:+,=!&*()"),
@@ -375,7 +404,12 @@ impl FilePath {
     /// Takes an absolute path without control characters and without `$`, which nginx would read as a variable.
     /// Spaces, quotes and backslashes are well: [`fmt::Display`] quotes them.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| Err(ValueError::File { value: Excerpt::of(value), why });
+        let refuse = |why| {
+            Err(ValueError::File {
+                value: Excerpt::of(value),
+                why,
+            })
+        };
         if !value.starts_with('/') {
             return refuse("it must be absolute");
         }
@@ -383,7 +417,9 @@ impl FilePath {
             return refuse("it is longer than 4096 bytes");
         }
         if value.contains('$') {
-            return refuse("nginx reads $ as the beginning of a variable, and has no escape for it");
+            return refuse(
+                "nginx reads $ as the beginning of a variable, and has no escape for it",
+            );
         }
         if value.chars().any(char::is_control) {
             return refuse("it holds a control character");
@@ -436,7 +472,10 @@ impl NginxDuration {
 
     /// Reads the text form of GEP-2257, such as `90s`, `1m30s` and `500ms`.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| ValueError::Duration { value: Excerpt::of(value), why };
+        let refuse = |why| ValueError::Duration {
+            value: Excerpt::of(value),
+            why,
+        };
         let millis = gep2257_millis(value).ok_or_else(|| {
             refuse("it must be one to four numbers of up to five digits, each with h, m, s or ms")
         })?;
@@ -446,13 +485,17 @@ impl NginxDuration {
     /// Takes a duration of 1 ms to 365 days. A part of a millisecond counts as a whole one.
     pub fn from_duration(value: Duration) -> Result<Self, ValueError> {
         let millis = u64::try_from(value.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Self::of_millis(millis)
-            .map_err(|why| ValueError::Duration { value: Excerpt::of(&format!("{value:?}")), why })
+        Self::of_millis(millis).map_err(|why| ValueError::Duration {
+            value: Excerpt::of(&format!("{value:?}")),
+            why,
+        })
     }
 
     /// The proxy's own constants.
     pub(crate) const fn from_secs(secs: u32) -> Self {
-        Self { millis: secs as u64 * 1000 }
+        Self {
+            millis: secs as u64 * 1000,
+        }
     }
 
     fn of_millis(millis: u64) -> Result<Self, &'static str> {
@@ -536,14 +579,20 @@ impl NginxSize {
     pub fn from_bytes(bytes: u64) -> Result<Self, ValueError> {
         if bytes > Self::BYTES_MAX {
             let value = Excerpt::of(&bytes.to_string());
-            return Err(ValueError::Size { value, why: "it is more than 1 TiB" });
+            return Err(ValueError::Size {
+                value,
+                why: "it is more than 1 TiB",
+            });
         }
         Ok(Self { bytes })
     }
 
     /// Reads `0`, `131072`, `128k`, `50m` and `1g`, in either case; the units are nginx's powers of 1024.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| ValueError::Size { value: Excerpt::of(value), why };
+        let refuse = |why| ValueError::Size {
+            value: Excerpt::of(value),
+            why,
+        };
         let (number, unit) = match value.bytes().last() {
             Some(b'k' | b'K') => (value.get(..value.len() - 1), 1_u64 << 10),
             Some(b'm' | b'M') => (value.get(..value.len() - 1), 1 << 20),
@@ -558,7 +607,9 @@ impl NginxSize {
 
     /// The proxy's own constants.
     pub(crate) const fn from_kib(kib: u32) -> Self {
-        Self { bytes: kib as u64 * 1024 }
+        Self {
+            bytes: kib as u64 * 1024,
+        }
     }
 
     /// The size in bytes.
@@ -624,12 +675,17 @@ impl Cidr {
     /// Takes `127.0.0.0/8`, `::1/128`, and a bare address for itself alone. An address with bits below its
     /// prefix is refused: nginx would warn and mask them, and who wrote it meant something else.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let refuse = |why| ValueError::Cidr { value: Excerpt::of(value), why };
+        let refuse = |why| ValueError::Cidr {
+            value: Excerpt::of(value),
+            why,
+        };
         let (address, prefix) = match value.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (value, None),
         };
-        let network: IpAddr = address.parse().map_err(|_| refuse("it has no IP address"))?;
+        let network: IpAddr = address
+            .parse()
+            .map_err(|_| refuse("it has no IP address"))?;
         let bits_max = if network.is_ipv4() { 32 } else { 128 };
         let prefix_bits = match prefix {
             None => bits_max,
@@ -643,7 +699,10 @@ impl Cidr {
         if masked(network, prefix_bits) != network {
             return Err(refuse("it has bits set below its prefix"));
         }
-        Ok(Self { network, prefix_bits })
+        Ok(Self {
+            network,
+            prefix_bits,
+        })
     }
 
     /// Whether the block holds the address.
@@ -667,11 +726,15 @@ fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
     let bits = u32::from(prefix_bits);
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(bits)).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(bits))
+                .unwrap_or(0);
             IpAddr::V4(Ipv4Addr::from(u32::from(v4) & mask))
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(bits)).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(bits))
+                .unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from(u128::from(v6) & mask))
         }
     }
@@ -697,8 +760,13 @@ impl UpstreamAddress {
         if let Ok(address) = value.parse::<SocketAddr>() {
             return Self::try_from(address);
         }
-        let refuse = |why| ValueError::Address { value: Excerpt::of(value), why };
-        let (name, port) = value.rsplit_once(':').ok_or_else(|| refuse("it has no port"))?;
+        let refuse = |why| ValueError::Address {
+            value: Excerpt::of(value),
+            why,
+        };
+        let (name, port) = value
+            .rsplit_once(':')
+            .ok_or_else(|| refuse("it has no port"))?;
         let host = HostName::new(name).map_err(|_| refuse("it has neither address nor name"))?;
         if host.as_str().starts_with('*') {
             return Err(refuse("a wildcard cannot be connected to"));
@@ -708,7 +776,10 @@ impl UpstreamAddress {
             .and_then(|port| port.parse().ok())
             .filter(|port| *port != 0)
             .ok_or_else(|| refuse("its port is not 1 to 65535"))?;
-        Ok(Self { host: UpstreamHost::Name(host), port })
+        Ok(Self {
+            host: UpstreamHost::Name(host),
+            port,
+        })
     }
 
     fn spelling(&self) -> String {
@@ -721,7 +792,10 @@ impl TryFrom<SocketAddr> for UpstreamAddress {
 
     fn try_from(address: SocketAddr) -> Result<Self, ValueError> {
         let ListenAddress(address) = ListenAddress::try_from(address)?;
-        Ok(Self { host: UpstreamHost::Ip(address.ip()), port: address.port() })
+        Ok(Self {
+            host: UpstreamHost::Ip(address.ip()),
+            port: address.port(),
+        })
     }
 }
 
@@ -742,10 +816,12 @@ pub struct ListenAddress(SocketAddr);
 impl ListenAddress {
     /// Takes `0.0.0.0:8443` and `[::]:8443`.
     pub fn new(value: &str) -> Result<Self, ValueError> {
-        let address = value.parse::<SocketAddr>().map_err(|_| ValueError::Address {
-            value: Excerpt::of(value),
-            why: "it must be an IP address, a colon and a port; IPv6 in brackets",
-        })?;
+        let address = value
+            .parse::<SocketAddr>()
+            .map_err(|_| ValueError::Address {
+                value: Excerpt::of(value),
+                why: "it must be an IP address, a colon and a port; IPv6 in brackets",
+            })?;
         Self::try_from(address)
     }
 
@@ -763,7 +839,10 @@ impl TryFrom<SocketAddr> for ListenAddress {
     type Error = ValueError;
 
     fn try_from(address: SocketAddr) -> Result<Self, ValueError> {
-        let refuse = |why| ValueError::Address { value: Excerpt::of(&address.to_string()), why };
+        let refuse = |why| ValueError::Address {
+            value: Excerpt::of(&address.to_string()),
+            why,
+        };
         if address.port() == 0 {
             return Err(refuse("its port is not 1 to 65535"));
         }

@@ -36,12 +36,22 @@ impl Capacity {
     pub fn for_sockets(sockets: u32, worker_processes: NonZeroU16, descriptors_max: u32) -> Self {
         let processes = u64::from(worker_processes.get());
         let share = u64::from(sockets).div_ceil(processes);
-        let skew = if processes > 1 { share * SKEW_PERCENT / 100 } else { 0 };
+        let skew = if processes > 1 {
+            share * SKEW_PERCENT / 100
+        } else {
+            0
+        };
         let wanted = 2 * (share + skew) + u64::from(SPARE_CONNECTIONS);
-        let possible = descriptors_max.saturating_sub(SPARE_DESCRIPTORS).max(SPARE_CONNECTIONS);
+        let possible = descriptors_max
+            .saturating_sub(SPARE_DESCRIPTORS)
+            .max(SPARE_CONNECTIONS);
         let worker_connections = u32::try_from(wanted).unwrap_or(u32::MAX).min(possible);
         let worker_rlimit_nofile = worker_connections.saturating_add(SPARE_DESCRIPTORS);
-        Self { worker_processes, worker_connections, worker_rlimit_nofile }
+        Self {
+            worker_processes,
+            worker_connections,
+            worker_rlimit_nofile,
+        }
     }
 
     /// The client sockets that all processes hold together, at best.
@@ -60,7 +70,10 @@ mod tests {
         let check = |(sockets, processes, descriptors_max), expected| {
             let processes = NonZeroU16::new(processes).unwrap();
             let capacity = Capacity::for_sockets(sockets, processes, descriptors_max);
-            assert_eq!((capacity.worker_connections, capacity.worker_rlimit_nofile), expected);
+            assert_eq!(
+                (capacity.worker_connections, capacity.worker_rlimit_nofile),
+                expected
+            );
         };
         check((30_000, 1, 1_048_576), (60_512, 60_576));
         check((30_000, 2, 1_048_576), (38_012, 38_076));

@@ -41,7 +41,7 @@ pub(super) fn upstream(conf: &mut Writer, standalone: &Standalone) {
             Affinity::ClientIp | Affinity::Cookie => conf.line("ip_hash"),
             Affinity::None => {
                 conf.comment("In shared memory, so that nginx's processes count together.");
-                conf.line(format_args!("zone {UPSTREAM} 256k"));
+                conf.line("zone workers 256k");
                 conf.line("least_conn");
             }
         }
@@ -91,10 +91,19 @@ fn listen(conf: &mut Writer, standalone: &Standalone) {
         _ => " reuseport",
     };
     for address in standalone.listeners.http() {
-        conf.line(format_args!("listen {address} default_server backlog={BACKLOG}{reuseport}"));
+        conf.line(format_args!(
+            "listen {address} default_server backlog={BACKLOG}{reuseport}"
+        ));
     }
-    for address in standalone.listeners.https().into_iter().flat_map(|https| &https.listen) {
-        conf.line(format_args!("listen {address} ssl default_server backlog={BACKLOG}{reuseport}"));
+    for address in standalone
+        .listeners
+        .https()
+        .into_iter()
+        .flat_map(|https| &https.listen)
+    {
+        conf.line(format_args!(
+            "listen {address} ssl default_server backlog={BACKLOG}{reuseport}"
+        ));
     }
 }
 
@@ -106,7 +115,7 @@ fn tls(conf: &mut Writer, https: &Https) {
     conf.line("ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20");
     conf.line("ssl_prefer_server_ciphers off");
     conf.comment("Clients that come back after a reload resume; some 4,000 sessions take 1m.");
-    conf.line("ssl_session_cache shared:wsgateway:10m");
+    conf.line("ssl_session_cache shared:tls_sessions:10m");
     conf.line("ssl_session_timeout 1h");
     conf.line("ssl_session_tickets off");
     conf.line(format_args!("ssl_buffer_size {TLS_BUFFER}"));
@@ -115,7 +124,10 @@ fn tls(conf: &mut Writer, https: &Https) {
 fn proxy(conf: &mut Writer, standalone: &Standalone) {
     let exposure = &standalone.exposure;
     conf.line(format_args!("client_max_body_size {}", exposure.body_size));
-    conf.line(format_args!("client_body_buffer_size {}", exposure.client_body_buffer_size));
+    conf.line(format_args!(
+        "client_body_buffer_size {}",
+        exposure.client_body_buffer_size
+    ));
     conf.line("proxy_http_version 1.1");
     conf.line("proxy_set_header Upgrade $http_upgrade");
     conf.line("proxy_set_header Connection $connection_upgrade");
@@ -124,13 +136,23 @@ fn proxy(conf: &mut Writer, standalone: &Standalone) {
     conf.line("proxy_set_header X-Real-IP $remote_addr");
     conf.line("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for");
     conf.line("proxy_set_header X-Forwarded-Proto $scheme");
-    conf.line(format_args!("proxy_connect_timeout {PROXY_CONNECT_TIMEOUT}"));
+    conf.line(format_args!(
+        "proxy_connect_timeout {PROXY_CONNECT_TIMEOUT}"
+    ));
     conf.comment("Longer than pongWait, or nginx ends a quiet connection first (1006).");
-    conf.line(format_args!("proxy_read_timeout {}", exposure.proxy_read_timeout));
-    conf.line(format_args!("proxy_send_timeout {}", exposure.proxy_send_timeout));
+    conf.line(format_args!(
+        "proxy_read_timeout {}",
+        exposure.proxy_read_timeout
+    ));
+    conf.line(format_args!(
+        "proxy_send_timeout {}",
+        exposure.proxy_send_timeout
+    ));
     conf.comment("A draining or full worker refuses or says 503: the next one is tried.");
     conf.line("proxy_next_upstream error timeout http_503");
-    conf.line(format_args!("proxy_next_upstream_timeout {NEXT_UPSTREAM_TIMEOUT}"));
+    conf.line(format_args!(
+        "proxy_next_upstream_timeout {NEXT_UPSTREAM_TIMEOUT}"
+    ));
     conf.line(match exposure.proxy_buffering {
         Buffering::Disabled => "proxy_buffering off",
         Buffering::Enabled => "proxy_buffering on",
@@ -166,6 +188,9 @@ fn locations(path: &LocationPath) -> Vec<String> {
     }
     match spelling.as_str() {
         "/" => vec!["location = /".to_owned()],
-        _ => vec![format!("location = \"{spelling}\""), format!("location = \"{spelling}/\"")],
+        _ => vec![
+            format!("location = \"{spelling}\""),
+            format!("location = \"{spelling}/\""),
+        ],
     }
 }

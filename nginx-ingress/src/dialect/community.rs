@@ -7,10 +7,21 @@ use crate::value::NginxDuration;
 
 pub(super) fn annotations(exposure: &Exposure) -> Rendered {
     let mut out = Draft::new(Dialect::Community);
-    out.set("proxy-connect-timeout", PROXY_CONNECT_TIMEOUT.as_secs_rounded_up());
-    let read = whole_seconds(&mut out, "exposure.proxyReadTimeout", exposure.proxy_read_timeout);
+    out.set(
+        "proxy-connect-timeout",
+        PROXY_CONNECT_TIMEOUT.as_secs_rounded_up(),
+    );
+    let read = whole_seconds(
+        &mut out,
+        "exposure.proxyReadTimeout",
+        exposure.proxy_read_timeout,
+    );
     out.set("proxy-read-timeout", read);
-    let send = whole_seconds(&mut out, "exposure.proxySendTimeout", exposure.proxy_send_timeout);
+    let send = whole_seconds(
+        &mut out,
+        "exposure.proxySendTimeout",
+        exposure.proxy_send_timeout,
+    );
     out.set("proxy-send-timeout", send);
     let buffering = match exposure.proxy_buffering {
         Buffering::Enabled => "on",
@@ -44,7 +55,9 @@ fn balancing(exposure: &Exposure, out: &mut Draft) {
             out.set("service-upstream", true);
             out.report_affinity_behind_service(exposure);
         }
-        (UpstreamMode::Endpoints, Affinity::ClientIp) => out.set("upstream-hash-by", "$remote_addr"),
+        (UpstreamMode::Endpoints, Affinity::ClientIp) => {
+            out.set("upstream-hash-by", "$remote_addr");
+        }
         (UpstreamMode::Endpoints, Affinity::Cookie) => out.set("affinity", "cookie"),
         (UpstreamMode::Endpoints, Affinity::None) => out.report(
             "exposure.affinity",

@@ -12,7 +12,10 @@ pub(super) fn annotations(exposure: &Exposure, service: &ObjectName) -> Rendered
     out.set("proxy-connect-timeout", PROXY_CONNECT_TIMEOUT);
     out.set("proxy-read-timeout", exposure.proxy_read_timeout);
     out.set("proxy-send-timeout", exposure.proxy_send_timeout);
-    out.set("proxy-buffering", exposure.proxy_buffering == Buffering::Enabled);
+    out.set(
+        "proxy-buffering",
+        exposure.proxy_buffering == Buffering::Enabled,
+    );
     out.set("client-max-body-size", exposure.body_size);
     out.set("client-body-buffer-size", exposure.client_body_buffer_size);
     // The default of 1 ejects a healthy pod after one socket that timed out.

@@ -14,24 +14,17 @@ pub(super) fn policies(
     target: &RouteTarget,
     not_expressed: &mut Vec<NotExpressed>,
 ) -> Vec<Value> {
-    let route = json!({
-        "group": "gateway.networking.k8s.io",
-        "kind": "HTTPRoute",
-        "name": target.name,
-    });
-    let service = json!({"group": "core", "kind": "Service", "name": target.service});
-    let proxy = proxy_settings(exposure, not_expressed);
-    let client = client_settings(exposure, not_expressed);
-    let upstream = upstream_settings(exposure, not_expressed);
+    let proxy = proxy_settings(exposure, target, not_expressed);
+    let client = client_settings(exposure, target, not_expressed);
+    let upstream = upstream_settings(exposure, target, not_expressed);
     vec![
-        policy("ProxySettingsPolicy", target, proxy, ("targetRefs", json!([route]))),
-        policy("ClientSettingsPolicy", target, client, ("targetRef", route)),
-        policy("UpstreamSettingsPolicy", target, upstream, ("targetRefs", json!([service]))),
+        policy("ProxySettingsPolicy", target, &proxy),
+        policy("ClientSettingsPolicy", target, &client),
+        policy("UpstreamSettingsPolicy", target, &upstream),
     ]
 }
 
-fn policy(kind: &str, target: &RouteTarget, mut spec: Value, (refs, to): (&str, Value)) -> Value {
-    spec[refs] = to;
+fn policy(kind: &str, target: &RouteTarget, spec: &Value) -> Value {
     json!({
         "apiVersion": "gateway.nginx.org/v1alpha1",
         "kind": kind,
@@ -40,31 +33,48 @@ fn policy(kind: &str, target: &RouteTarget, mut spec: Value, (refs, to): (&str, 
     })
 }
 
-fn proxy_settings(exposure: &Exposure, not_expressed: &mut Vec<NotExpressed>) -> Value {
+fn http_route_ref(target: &RouteTarget) -> Value {
+    json!({"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": target.name})
+}
+
+fn proxy_settings(
+    exposure: &Exposure,
+    target: &RouteTarget,
+    not_expressed: &mut Vec<NotExpressed>,
+) -> Value {
     let mut fitted = |field, asked| fitted_duration(field, asked, not_expressed);
     let read = fitted("exposure.proxyReadTimeout", exposure.proxy_read_timeout);
     let send = fitted("exposure.proxySendTimeout", exposure.proxy_send_timeout);
     json!({
+        "targetRefs": [http_route_ref(target)],
         "timeout": {"connect": PROXY_CONNECT_TIMEOUT, "read": read, "send": send},
         "buffering": {"disable": exposure.proxy_buffering == Buffering::Disabled},
     })
 }
 
-fn client_settings(exposure: &Exposure, not_expressed: &mut Vec<NotExpressed>) -> Value {
+fn client_settings(
+    exposure: &Exposure,
+    target: &RouteTarget,
+    not_expressed: &mut Vec<NotExpressed>,
+) -> Value {
     not_expressed.push(NotExpressed::new(
         "exposure.clientBodyBufferSize",
         "NGINX Gateway Fabric has no field for it",
     ));
     let max_size = fitted_size("exposure.bodySize", exposure.body_size, not_expressed);
-    json!({"body": {"maxSize": max_size}})
+    json!({"targetRef": http_route_ref(target), "body": {"maxSize": max_size}})
 }
 
-fn upstream_settings(exposure: &Exposure, not_expressed: &mut Vec<NotExpressed>) -> Value {
-    let mut report =
-        |why: &str| not_expressed.push(NotExpressed::new("exposure.affinity", why));
+fn upstream_settings(
+    exposure: &Exposure,
+    target: &RouteTarget,
+    not_expressed: &mut Vec<NotExpressed>,
+) -> Value {
+    let mut report = |why: &str| not_expressed.push(NotExpressed::new("exposure.affinity", why));
+    let targets = json!([{"group": "core", "kind": "Service", "name": target.service}]);
     if exposure.upstream == UpstreamMode::ServiceIp {
         report("with upstream ServiceIP the Service chooses the pod, for each connection anew");
-        return json!({"useClusterIP": true});
+        return json!({"targetRefs": targets, "useClusterIP": true});
     }
     let method = match exposure.affinity {
         Affinity::ClientIp => "ip_hash",
@@ -74,7 +84,7 @@ fn upstream_settings(exposure: &Exposure, not_expressed: &mut Vec<NotExpressed>)
             "ip_hash"
         }
     };
-    json!({"loadBalancingMethod": method})
+    json!({"targetRefs": targets, "loadBalancingMethod": method})
 }
 
 /// The largest number that fits the policies' grammar.
@@ -128,7 +138,9 @@ fn rounded(field: &'static str, asked: &str, written: &str) -> NotExpressed {
 fn fitted(value: u64, units: &Units) -> (String, bool) {
     let fits = |length: u64| value.div_ceil(length) <= NUMBER_MAX;
     let mut fitting = units.iter().filter(|(_, length)| fits(*length));
-    let exact = fitting.clone().find(|(_, length)| value.is_multiple_of(*length));
+    let exact = fitting
+        .clone()
+        .find(|(_, length)| value.is_multiple_of(*length));
     let (unit, length) = exact.or_else(|| fitting.next()).copied().unwrap_or(("", 1));
     (format!("{}{unit}", value.div_ceil(length)), exact.is_some())
 }
@@ -147,7 +159,11 @@ mod tests {
         check(1_500, DURATION_UNITS_MILLIS, ("1500ms", true));
         check(10_001, DURATION_UNITS_MILLIS, ("11s", false));
         check(36_000_000, DURATION_UNITS_MILLIS, ("600m", true));
-        check(NginxDuration::MILLIS_MAX, DURATION_UNITS_MILLIS, ("8760h", true));
+        check(
+            NginxDuration::MILLIS_MAX,
+            DURATION_UNITS_MILLIS,
+            ("8760h", true),
+        );
         check(0, SIZE_UNITS_BYTES, ("0", true));
         check(128 << 10, SIZE_UNITS_BYTES, ("128k", true));
         check(65_537, SIZE_UNITS_BYTES, ("65k", false));

@@ -1,0 +1,102 @@
+//! A real nginx, asked whether it accepts a configuration.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process};
+
+use wsgateway_nginx_ingress::conf::{self, ErrorLog, ListenerSettings, Listeners, Standalone};
+use wsgateway_nginx_ingress::value::FilePath;
+
+pub(crate) struct Nginx {
+    program: PathBuf,
+    /// Named so that a path without its quotes and escapes would end in a syntax error.
+    directory: PathBuf,
+}
+
+static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
+
+impl Nginx {
+    /// The program that `NGINX_BIN` names, or the first on `PATH` or in /usr/sbin. Without one the test is skipped
+    /// and says so past the test harness's capture; in CI that is a failure.
+    pub(crate) fn find() -> Option<Self> {
+        let named = env::var_os("NGINX_BIN").map(PathBuf::from);
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = named.into_iter().chain(
+            env::split_paths(&path)
+                .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+                .map(|folder| folder.join("nginx")),
+        );
+        let Some(program) = found.into_iter().find(|program| program.is_file()) else {
+            assert!(
+                env::var("CI").as_deref() != Ok("true"),
+                "nginx was not found, and this is CI"
+            );
+            writeln!(std::io::stderr(), "skipped: nginx not found").unwrap();
+            return None;
+        };
+        let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("wsgw \"{}\" {number};{{}}'\\#", process::id());
+        let directory = env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        fs::write(directory.join("tls.crt"), made.cert.pem()).unwrap();
+        fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        Some(Self { program, directory })
+    }
+
+    /// Has nginx read the configuration, with its files in a directory that exists. A warning counts as a refusal.
+    pub(crate) fn accepts(&self, standalone: &Standalone) -> Result<(), String> {
+        let file = self.directory.join("nginx.conf");
+        fs::write(&file, conf::render(&self.placed_here(standalone))).unwrap();
+        let output = Command::new(&self.program)
+            .args(["-t", "-q", "-e", "stderr", "-p"])
+            .arg(&self.directory)
+            .arg("-c")
+            .arg(&file)
+            .output()
+            .unwrap();
+        let says = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() || !says.is_empty() {
+            return Err(says);
+        }
+        assert!(
+            self.directory.join("proxy_temp").is_dir(),
+            "nginx should spool into the directory that it was given"
+        );
+        Ok(())
+    }
+
+    fn placed_here(&self, standalone: &Standalone) -> Standalone {
+        let here = |name: &str| FilePath::from_path(&self.directory.join(name)).unwrap();
+        let mut listeners = ListenerSettings::from(standalone.listeners.clone());
+        if let Some(https) = &mut listeners.https {
+            https.certificate = here("tls.crt");
+            https.key = here("tls.key");
+        }
+        Standalone {
+            listeners: Listeners::new(listeners).unwrap(),
+            directory: FilePath::from_path(&self.directory).unwrap(),
+            error_log: match standalone.error_log {
+                ErrorLog::Stderr => ErrorLog::Stderr,
+                ErrorLog::File(_) => ErrorLog::File(here("error.log")),
+            },
+            access_log: standalone.access_log.as_ref().map(|_| here("access.log")),
+            ..standalone.clone()
+        }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+fn remove(directory: &Path) {
+    if let Err(error) = fs::remove_dir_all(directory) {
+        writeln!(std::io::stderr(), "{} stays: {error}", directory.display()).unwrap();
+    }
+}
