@@ -3,8 +3,8 @@
 //! The tests in `tests/` start what they need, await each event with a deadline, and leave nothing
 //! running. A test begins with [`needs!`], which counts it as skipped where a program is missing.
 //!
-//! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`process`].
-//! - The servers: [`nats`], [`gateway`], [`local`].
+//! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`process`], [`row`].
+//! - The servers: [`nats`] with [`certificate`] and [`identity`], [`gateway`], [`local`].
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
 //! - What the kernel tells of a process: [`resources`].
 
@@ -25,6 +25,12 @@ pub mod port;
 pub mod directory;
 
 pub mod process;
+
+pub mod row;
+
+pub mod certificate;
+
+pub mod identity;
 
 pub mod nats;
 

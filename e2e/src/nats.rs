@@ -11,43 +11,46 @@ use tokio::runtime::Runtime;
 
 use crate::{
     directory::Directory,
+    http,
     port::Port,
     process::{Process, command},
     program::Program,
     wait::SOON,
 };
 
-/// A nats-server with JetStream.
+/// A nats-server.
 #[derive(Debug)]
 pub struct NatsServer {
     port: Port,
+    monitor: Port,
     directory: Directory,
     /// The running one, of those that had this port and these files one after the other.
     pub process: Process,
 }
 
 impl NatsServer {
-    /// Starts one that everybody may use.
+    /// Starts one with JetStream that everybody may use.
     pub fn start() -> Self {
-        Self::configured("")
+        Self::configured("jetstream { store_dir: \"DIR/store\" }")
     }
 
-    /// Starts one with further lines of configuration. `DIR` in them becomes its folder.
+    /// Starts one with these lines of configuration beside its port. `DIR` in them is its folder.
     pub fn configured(lines: &str) -> Self {
-        let port = Port::lease();
+        let (port, monitor) = (Port::lease(), Port::lease());
         let directory = Directory::make();
-        let folder = directory.path().display().to_string();
-        let lines = lines.replace("DIR", &folder);
+        let lines = lines.replace("DIR", &directory.path().display().to_string());
         directory.write(
             "nats.conf",
             format!(
-                "listen: 127.0.0.1:{}\njetstream {{ store_dir: \"{folder}/store\" }}\n{lines}\n",
-                port.number()
+                "listen: \"{}\"\nhttp: \"{}\"\n{lines}\n",
+                port.address(),
+                monitor.address()
             ),
         );
         let process = Self::run(&directory);
         Self {
             port,
+            monitor,
             directory,
             process,
         }
@@ -83,6 +86,32 @@ impl NatsServer {
     /// Starts it again after [`kill`](Self::kill), with the same port and files.
     pub fn restart(&mut self) {
         self.process = Self::run(&self.directory);
+    }
+
+    /// How many clients are connected.
+    pub fn connections(&self) -> u64 {
+        self.monitored("/varz", "connections")
+    }
+
+    /// How many subscriptions its clients have, without its own.
+    pub fn subscriptions(&self) -> u64 {
+        self.monitored("/connz", "subscriptions")
+    }
+
+    /// The sum of all numbers of this name on a page of its monitoring port.
+    fn monitored(&self, page: &str, name: &str) -> u64 {
+        let text = http::get(self.monitor.address(), page).text();
+        let field = format!("\"{name}\": ");
+        let values = text.split(&field).skip(1);
+        values
+            .map(|rest| {
+                rest.split([',', '\n'])
+                    .next()
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap()
+            })
+            .sum()
     }
 
     /// Connects a client.

@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    frame::{CLOSE, Frame, PING},
+    frame::{CLOSE, Frame, PING, PONG},
     http::Response,
     wait::SOON,
 };
@@ -142,7 +142,7 @@ impl RawSocket {
         }
     }
 
-    /// What comes next.
+    /// What comes next. No ping is answered.
     pub fn receive(&mut self, within: Duration) -> Received {
         let deadline = Instant::now() + within;
         loop {
@@ -156,12 +156,14 @@ impl RawSocket {
         }
     }
 
-    /// The next frame that is no ping.
+    /// The next frame that is no ping. Pings are answered, as every client does.
     pub fn frame(&mut self, within: Duration) -> Frame {
         let deadline = Instant::now() + within;
         loop {
             match self.receive(deadline.saturating_duration_since(Instant::now())) {
-                Received::Frame(frame) if frame.opcode == PING => {}
+                Received::Frame(frame) if frame.opcode == PING => {
+                    self.send_frame(&Frame::new(PONG, frame.payload));
+                }
                 Received::Frame(frame) => return frame,
                 other => panic!("no frame came, but {other:?}"),
             }

@@ -11,6 +11,7 @@ use wsgateway_e2e::{
     nats::NatsServer,
     needs,
     resources::{descriptors, resident_bytes},
+    row::row,
     socket::{ACCEPT, From, KEY, RawSocket, Received, request},
     wait::{SOON, pause, until_true},
 };
@@ -31,22 +32,6 @@ fn start() -> (NatsServer, Gateway) {
     (nats, gateway)
 }
 
-/// Marks what a message is of, when one of many in a table goes wrong.
-fn naming<T>(what: &str, work: impl FnOnce() -> T) -> T {
-    struct Naming<'a>(&'a str);
-    impl Drop for Naming<'_> {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                eprintln!("this was about: {}", self.0);
-            }
-        }
-    }
-    let naming = Naming(what);
-    let result = work();
-    drop(naming);
-    result
-}
-
 #[test]
 fn a_wrong_handshake_is_refused_with_the_status_that_says_why() {
     needs!(NatsServer);
@@ -61,90 +46,39 @@ fn a_wrong_handshake_is_refused_with_the_status_that_says_why() {
             .filter(|line| !line.starts_with(header))
             .collect::<String>()
     };
+    #[rustfmt::skip] // A row a line.
     let table: [(&str, String, &[u16]); 28] = [
         ("POST", instead("GET", "POST"), &[405]),
         ("HEAD", instead("GET", "HEAD"), &[405]),
-        (
-            "HTTP/1.0",
-            instead("HTTP/1.1", "HTTP/1.0"),
-            &[400, 426, 505],
-        ),
+        ("HTTP/1.0", instead("HTTP/1.1", "HTTP/1.0"), &[400, 426, 505]),
         ("no HTTP", "hello\r\n\r\n".to_owned(), &[400]),
         ("version 8", instead("Version: 13", "Version: 8"), &[426]),
         ("no version", without("Sec-WebSocket-Version"), &[426]),
         ("no key", without("Sec-WebSocket-Key"), &[400]),
-        (
-            "two keys",
-            with(&format!("Sec-WebSocket-Key: {KEY}")),
-            &[400],
-        ),
-        (
-            "a key of 12 bytes",
-            instead(KEY, "AAAAAAAAAAAAAAAA"),
-            &[400],
-        ),
-        (
-            "a key that is not base64",
-            instead(KEY, "!!!!!!!!!!!!!!!!!!!!!!=="),
-            &[400],
-        ),
+        ("two keys", with(&format!("Sec-WebSocket-Key: {KEY}")), &[400]),
+        ("a key of 12 bytes", instead(KEY, "AAAAAAAAAAAAAAAA"), &[400]),
+        ("a key that is not base64", instead(KEY, "!!!!!!!!!!!!!!!!!!!!!!=="), &[400]),
         ("no Upgrade", without("Upgrade"), &[400, 426]),
-        (
-            "another Upgrade",
-            instead("Upgrade: websocket", "Upgrade: h2c"),
-            &[400, 426],
-        ),
+        ("another Upgrade", instead("Upgrade: websocket", "Upgrade: h2c"), &[400, 426]),
         ("no Connection", without("Connection"), &[400, 426]),
-        (
-            "Connection: close",
-            instead("Connection: Upgrade", "Connection: close"),
-            &[400, 426],
-        ),
+        ("Connection: close", instead("Connection: Upgrade", "Connection: close"), &[400, 426]),
         ("an unknown path", path("/nothing"), &[404]),
         ("a path below", path("/ws/below"), &[404]),
         ("a path above", path("/rooms"), &[404]),
         ("another case", path("/WS"), &[404]),
         ("an empty parameter", path("/rooms/"), &[400, 404]),
-        (
-            "a foreign protocol",
-            with("Sec-WebSocket-Protocol: mqtt"),
-            &[400],
-        ),
-        (
-            "foreign protocols",
-            with("Sec-WebSocket-Protocol: mqtt, stomp"),
-            &[400],
-        ),
-        (
-            "a foreign origin",
-            with("Origin: https://evil.test"),
-            &[403],
-        ),
-        (
-            "an origin alike",
-            with("Origin: https://a.example.com.evil.test"),
-            &[403],
-        ),
-        (
-            "another one alike",
-            with("Origin: https://aexample.com"),
-            &[403],
-        ),
+        ("a foreign protocol", with("Sec-WebSocket-Protocol: mqtt"), &[400]),
+        ("foreign protocols", with("Sec-WebSocket-Protocol: mqtt, stomp"), &[400]),
+        ("a foreign origin", with("Origin: https://evil.test"), &[403]),
+        ("an origin alike", with("Origin: https://a.example.com.evil.test"), &[403]),
+        ("another one alike", with("Origin: https://aexample.com"), &[403]),
         ("no subdomain", with("Origin: https://example.com"), &[403]),
-        (
-            "another scheme",
-            with("Origin: http://a.example.com"),
-            &[403],
-        ),
-        (
-            "another port",
-            with("Origin: https://a.example.com:8443"),
-            &[403],
-        ),
+        ("another scheme", with("Origin: http://a.example.com"), &[403]),
+        ("another port", with("Origin: https://a.example.com:8443"), &[403]),
         ("a sandboxed page", with("Origin: null"), &[403]),
     ];
     for (what, sent, statuses) in table {
-        naming(what, || {
+        row(what, || {
             let mut socket = RawSocket::connect(gateway.address());
             socket.send(sent);
             let answer = socket
@@ -196,6 +130,7 @@ fn every_right_form_of_the_handshake_is_taken() {
     let firefox = instead("Connection: Upgrade", "Connection: keep-alive, Upgrade");
     let deflate = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
     let plain = Some("wsgateway.plain");
+    #[rustfmt::skip] // A row a line.
     let table = [
         ("as the standard shows it", good.clone(), None),
         ("lower case", lower, None),
@@ -203,31 +138,15 @@ fn every_right_form_of_the_handshake_is_taken() {
         ("as Firefox says it", firefox, None),
         ("a query", request("/ws?token=1&x=%20", ""), None),
         ("a trailing slash", request("/ws/", ""), None),
-        (
-            "an allowed origin",
-            with("Origin: https://a.example.com"),
-            None,
-        ),
-        (
-            "an allowed origin below",
-            with("Origin: https://b.a.example.com"),
-            None,
-        ),
+        ("an allowed origin", with("Origin: https://a.example.com"), None),
+        ("an allowed origin below", with("Origin: https://b.a.example.com"), None),
         ("the same host", with("Origin: http://localhost"), None),
         ("an extension that is not there", with(deflate), None),
-        (
-            "the plain protocol",
-            with("Sec-WebSocket-Protocol: wsgateway.plain"),
-            plain,
-        ),
-        (
-            "one of several",
-            with("Sec-WebSocket-Protocol: mqtt, wsgateway.plain"),
-            plain,
-        ),
+        ("the plain protocol", with("Sec-WebSocket-Protocol: wsgateway.plain"), plain),
+        ("one of several", with("Sec-WebSocket-Protocol: mqtt, wsgateway.plain"), plain),
     ];
     for (what, sent, protocol) in table {
-        naming(what, || {
+        row(what, || {
             let mut socket = RawSocket::connect(gateway.address());
             socket.send(sent);
             let answer = socket.head(SOON).expect("it should be answered");
@@ -267,56 +186,56 @@ fn a_malformed_frame_closes_with_1002() {
     needs!(NatsServer);
     let (_nats, gateway) = start();
     let mut table: Vec<(String, Vec<Frame>)> = Vec::new();
-    let mut row = |what: &str, frames: &[Frame]| table.push((what.to_owned(), frames.to_vec()));
+    let mut add = |what: &str, frames: &[Frame]| table.push((what.to_owned(), frames.to_vec()));
     for bits in 1..=7 {
-        row(
+        add(
             &format!("reserved bits {bits:03b}"),
             &[Frame::text("x").reserved(bits)],
         );
     }
-    row(
+    add(
         "a reserved bit on a ping",
         &[Frame::new(PING, "").reserved(4)],
     );
     let parts = [Frame::text("x").unfinished(), Frame::more("x").reserved(4)];
-    row("a reserved bit on a continuation", &parts);
+    add("a reserved bit on a continuation", &parts);
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
-        row(&format!("opcode {opcode:#x}"), &[Frame::new(opcode, "")]);
+        add(&format!("opcode {opcode:#x}"), &[Frame::new(opcode, "")]);
     }
     for opcode in [TEXT, BINARY, PING, PONG, CLOSE] {
-        row(
+        add(
             &format!("opcode {opcode:#x} unmasked"),
             &[Frame::new(opcode, "xx").unmasked()],
         );
     }
     for opcode in [PING, PONG] {
-        row(
+        add(
             &format!("opcode {opcode:#x} of 126 bytes"),
             &[Frame::new(opcode, [b'x'; 126])],
         );
-        row(
+        add(
             &format!("opcode {opcode:#x} in parts"),
             &[Frame::new(opcode, "x").unfinished()],
         );
     }
-    row(
+    add(
         "a close of 126 bytes",
         &[Frame::close(1000, &"x".repeat(124))],
     );
-    row("a close in parts", &[Frame::close(1000, "").unfinished()]);
-    row("a close of one byte", &[Frame::new(CLOSE, [3])]);
-    row("a continuation of nothing", &[Frame::more("x")]);
-    row(
+    add("a close in parts", &[Frame::close(1000, "").unfinished()]);
+    add("a close of one byte", &[Frame::new(CLOSE, [3])]);
+    add("a continuation of nothing", &[Frame::more("x")]);
+    add(
         "an unfinished continuation of nothing",
         &[Frame::more("x").unfinished()],
     );
-    row(
+    add(
         "a continuation of a whole message",
         &[Frame::text("x"), Frame::more("x")],
     );
     for next in [Frame::text("y"), Frame::binary("y")] {
         let what = format!("opcode {:#x} in the middle of a message", next.opcode);
-        row(&what, &[Frame::text("x").unfinished(), next]);
+        add(&what, &[Frame::text("x").unfinished(), next]);
     }
     let lengths = [
         (5, Length::In16Bits),
@@ -325,18 +244,18 @@ fn a_malformed_frame_closes_with_1002() {
     ];
     for (bytes, length) in lengths.into_iter().chain([(65_535, Length::In64Bits)]) {
         let frame = Frame::text(vec![b'x'; bytes]).length(length);
-        row(&format!("{bytes} bytes, their length {length:?}"), &[frame]);
+        add(&format!("{bytes} bytes, their length {length:?}"), &[frame]);
     }
     let top_bit = Frame::text("x").length(Length::Claimed(1 << 63));
-    row("a length with the top bit set", &[top_bit]);
+    add("a length with the top bit set", &[top_bit]);
     for code in [
         0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535,
     ] {
-        row(&format!("the close code {code}"), &[Frame::close(code, "")]);
+        add(&format!("the close code {code}"), &[Frame::close(code, "")]);
     }
     for (what, frames) in &table {
-        naming(what, || {
-            assert_eq!(closed_after(&gateway, frames), Some(1002))
+        row(what, || {
+            assert_eq!(closed_after(&gateway, frames), Some(1002));
         });
     }
 }
@@ -357,6 +276,7 @@ fn text_that_is_not_utf8_closes_with_1007_as_soon_as_that_is_certain() {
         ]
     };
     let reason = Frame::new(CLOSE, b"\x03\xE8bad\xFF");
+    #[rustfmt::skip] // A row a line.
     let table = [
         ("a byte that never occurs", whole(b"\xFF")),
         ("a continuation byte alone", whole(b"a\x80")),
@@ -366,22 +286,16 @@ fn text_that_is_not_utf8_closes_with_1007_as_soon_as_that_is_certain() {
         ("above U+10FFFF", whole(b"\xF4\x90\x80\x80")),
         ("a character cut off at the end", whole(b"abc\xE2\x82")),
         ("in the last part", parts(b"good", b"bad\xFF")),
-        (
-            "cut off at the end of the last part",
-            parts(b"good", b"\xF0\x9F\x98"),
-        ),
+        ("cut off at the end of the last part", parts(b"good", b"\xF0\x9F\x98")),
         ("between two parts", parts(b"\xE2\x82", b"x")),
         ("the reason of a close", vec![reason]),
         ("in the first part", begun(b"bad\xFF")),
         ("a surrogate in two parts", begun_in_two(b"\xED", b"\xA0")),
-        (
-            "above U+10FFFF in two parts",
-            begun_in_two(b"\xF4", b"\x90"),
-        ),
+        ("above U+10FFFF in two parts", begun_in_two(b"\xF4", b"\x90")),
     ];
     for (what, frames) in table {
-        naming(what, || {
-            assert_eq!(closed_after(&gateway, &frames), Some(1007))
+        row(what, || {
+            assert_eq!(closed_after(&gateway, &frames), Some(1007));
         });
     }
 }
@@ -466,22 +380,17 @@ fn a_message_over_the_limit_closes_with_1009_before_it_is_received() {
     let head = |length| Frame::binary("").length(Length::Claimed(length));
     let mut endless = vec![half.clone()];
     endless.extend(vec![Frame::more(vec![0; 1000]).unfinished(); 100]);
+    #[rustfmt::skip] // A row a line.
     let table = [
         ("one byte more", vec![Frame::text(vec![b'x'; LIMIT + 1])]),
         ("the head of one byte more", vec![head(LIMIT as u64 + 1)]),
-        (
-            "the head of 2^63 - 1 bytes",
-            vec![head(i64::MAX.cast_unsigned())],
-        ),
-        (
-            "parts that exceed it together",
-            vec![half, other_half, Frame::more("x")],
-        ),
+        ("the head of 2^63 - 1 bytes", vec![head(i64::MAX.cast_unsigned())]),
+        ("parts that exceed it together", vec![half, other_half, Frame::more("x")]),
         ("parts without end", endless),
     ];
     for (what, frames) in table {
-        naming(what, || {
-            assert_eq!(closed_after(&gateway, &frames), Some(1009))
+        row(what, || {
+            assert_eq!(closed_after(&gateway, &frames), Some(1009));
         });
     }
 }
@@ -493,7 +402,7 @@ fn a_close_is_answered_with_its_code_and_ends_the_connection() {
     for code in [
         1000, 1001, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 3000, 3999, 4000, 4999,
     ] {
-        naming(&format!("the close code {code}"), || {
+        row(&format!("the close code {code}"), || {
             let mut socket = RawSocket::open(gateway.address(), "/ws");
             socket.send_frame(&Frame::close(code, "ποιος"));
             // What follows a close is not for anybody.
@@ -533,7 +442,7 @@ fn a_request_head_that_comes_a_byte_at_a_time_is_ended_at_its_deadline() {
     needs!(NatsServer);
     let (_nats, gateway) = start();
     let check = |what: &str, begin: &str| {
-        naming(what, || {
+        row(what, || {
             let started = Instant::now();
             let mut socket = RawSocket::connect(gateway.address());
             socket.send(begin);
@@ -557,7 +466,7 @@ fn a_request_head_that_comes_a_byte_at_a_time_is_ended_at_its_deadline() {
         "within a header",
         "GET /ws HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
     );
-    naming("nothing at all", || {
+    row("nothing at all", || {
         let mut socket = RawSocket::connect(gateway.address());
         let ended = socket.receive(Duration::from_secs(5));
         assert!(
