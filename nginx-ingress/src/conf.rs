@@ -1,9 +1,10 @@
-//! The `nginx.conf` of a whole nginx, for `wsgw local` and for anyone who runs nginx without a controller. Third on
-//! the path.
+//! The `nginx.conf` of a whole nginx, for `wsgw local` and for anyone who runs nginx without a
+//! controller. Third on the path.
 //!
-//! It runs in the foreground, as root or as any user, and writes no file outside [`Standalone::directory`] and the
-//! logs. A reload (SIGHUP) with other workers closes no socket: see [`Standalone::worker_shutdown_timeout`].
-//! Start nginx with `-e stderr`, or it opens the error log that it was built with before it reads this.
+//! It runs in the foreground, as root or as any user, and writes no file outside
+//! [`Standalone::directory`] and the logs. A reload (SIGHUP) with other workers closes no socket:
+//! see [`Standalone::worker_shutdown_timeout`]. Start nginx with `-e stderr`, or it opens the error
+//! log that it was built with before it reads this.
 
 mod capacity;
 mod listeners;
@@ -32,21 +33,21 @@ pub struct Standalone {
     pub workers: Vec<UpstreamAddress>,
     /// How many connections it holds.
     pub capacity: Capacity,
-    /// A directory of its own for the pid file and what nginx spools. It must exist; nginx makes what is below.
-    /// There is no `user` directive: started as root, nginx's workers run as the account that it was built with
-    /// (`nobody`), which must be able to enter the directory (mode 0711 is enough); started as anyone else, all of
-    /// it runs as that user.
+    /// A directory of its own for the pid file and what nginx spools. It must exist; nginx makes
+    /// what is below. There is no `user` directive: started as root, nginx's workers run as the
+    /// account that it was built with (`nobody`), which must be able to enter the directory (mode
+    /// 0711 is enough); started as anyone else, all of it runs as that user.
     pub directory: FilePath,
     /// Where errors go.
     #[serde(default)]
     pub error_log: ErrorLog,
-    /// A file for a line per finished request; absent means none. A socket's line comes when it closes. Queries are
-    /// left out of it, since they may carry tokens.
+    /// A file for a line per finished request; absent means none. A socket's line comes when it
+    /// closes. Queries are left out of it, since they may carry tokens.
     #[serde(default)]
     pub access_log: Option<FilePath>,
-    /// After a reload, how long the old nginx workers may keep their sockets. Absent, the default, means until the
-    /// clients go: a reload then costs nobody a connection, only the memory of an old process. A stop by SIGTERM is
-    /// at once in either case.
+    /// After a reload, how long the old nginx workers may keep their sockets. Absent, the default,
+    /// means until the clients go: a reload then costs nobody a connection, only the memory of an
+    /// old process. A stop by SIGTERM is at once in either case.
     #[serde(default)]
     pub worker_shutdown_timeout: Option<NginxDuration>,
 }
@@ -87,7 +88,8 @@ impl Standalone {
     }
 }
 
-/// Writes the configuration. Equal input gives equal text, so that an unchanged file needs no reload.
+/// Writes the configuration. Equal input gives equal text, so that an unchanged file needs no
+/// reload.
 pub fn render(standalone: &Standalone) -> String {
     let mut conf = Writer::default();
     process(&mut conf, standalone);
@@ -111,12 +113,12 @@ pub fn render(standalone: &Standalone) -> String {
 /// A client may take so long for the head of its request: the gateway's `handshakeTimeout`.
 const CLIENT_HEADER_TIMEOUT: NginxDuration = NginxDuration::from_secs(10);
 
-/// The longest host name takes 253 bytes and a few of nginx's own. nginx's default, one cache line, is an error for
-/// names from some 45 bytes on.
+/// The longest host name takes 253 bytes and a few of nginx's own. nginx's default, one cache line,
+/// is an error for names from some 45 bytes on.
 const HOST_NAME_BUCKET_BYTES: u32 = 512;
 
-/// nginx makes the directories of these modules when it starts, at a place that an ordinary user cannot write
-/// unless told otherwise.
+/// nginx makes the directories of these modules when it starts, at a place that an ordinary user
+/// cannot write unless told otherwise.
 const SPOOLING_MODULES: [&str; 5] = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
 
 fn process(conf: &mut Writer, standalone: &Standalone) {

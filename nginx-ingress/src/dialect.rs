@@ -1,6 +1,6 @@
-//! The annotations of an Ingress: the same intent in the words of each controller, with a report of what has no
-//! word there. Fourth on the path. The dialect comes from `IngressClass.spec.controller`: both controllers name
-//! their class `nginx`.
+//! The annotations of an Ingress: the same intent in the words of each controller, with a report of
+//! what has no word there. Fourth on the path. The dialect comes from
+//! `IngressClass.spec.controller`: both controllers name their class `nginx`.
 
 mod community;
 mod f5;
@@ -18,12 +18,14 @@ use crate::value::ObjectName;
 pub enum Dialect {
     /// F5's NGINX Ingress Controller, `nginx.org/…`.
     F5,
-    /// The community's ingress-nginx, `nginx.ingress.kubernetes.io/…`. Retired upstream in March 2026.
+    /// The community's ingress-nginx, `nginx.ingress.kubernetes.io/…`. Retired upstream in March
+    /// 2026.
     Community,
 }
 
 impl Dialect {
-    /// The dialect of `IngressClass.spec.controller`, none when this crate does not know the controller.
+    /// The dialect of `IngressClass.spec.controller`, none when this crate does not know the
+    /// controller.
     pub fn from_controller(controller: &str) -> Option<Self> {
         match controller {
             "nginx.org/ingress-controller" => Some(Self::F5),
@@ -96,7 +98,8 @@ impl Draft {
             .push(NotExpressed::new(field, why));
     }
 
-    /// An Ingress path is a literal: what comes after the first parameter is matched by the gateway alone.
+    /// An Ingress path is a literal: what comes after the first parameter is matched by the gateway
+    /// alone.
     fn report_paths(&mut self, exposure: &Exposure) {
         for path in exposure.paths.iter().filter(|path| !path.is_literal()) {
             let prefix = path.literal_prefix();
@@ -114,12 +117,13 @@ impl Draft {
         if exposure.status.is_some() {
             self.report(
                 "exposure.status",
-                "a controller's stub_status is its own, for all its Ingresses, on a port of its pod",
+                "a controller shows stub_status for all its Ingresses, on a port of its own pod",
             );
         }
     }
 
-    /// Through the Service's address the proxy sees one destination, and kube-proxy chooses the pod.
+    /// Through the Service's address the proxy sees one destination, and kube-proxy chooses the
+    /// pod.
     fn report_affinity_behind_service(&mut self, exposure: &Exposure) {
         let why = match exposure.affinity {
             Affinity::None => "with upstream ServiceIP the Service chooses the pod, not least_conn",
@@ -131,7 +135,8 @@ impl Draft {
     }
 }
 
-/// A field of the exposure that the/// A field of the exposure that the target cannot express as it was asked.
+/// A field of the exposure that the/// A field of the exposure that the target cannot express as it
+/// was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotExpressed {
     /// The field's path below `spec`, such as `exposure.affinity`.

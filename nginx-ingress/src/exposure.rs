@@ -1,6 +1,6 @@
-//! What a proxy needs to know of a `WsGateway`, and nothing else: second on the path. The model crate fills
-//! [`ExposureSettings`] from `spec.exposure` and the routes; [`Exposure::new`] checks the rules between the
-//! fields, so that every renderer after it is infallible.
+//! What a proxy needs to know of a `WsGateway`, and nothing else: second on the path. The model
+//! crate fills [`ExposureSettings`] from `spec.exposure` and the routes; [`Exposure::new`] checks
+//! the rules between the fields, so that every renderer after it is infallible.
 
 use std::ops::Deref;
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::{Cidr, HostName, LocationPath, NginxDuration, NginxSize, ObjectName};
 
-/// How long a proxy tries to connect to a worker: a draining worker refuses at once, and a pod that vanished
-/// must leave time for another within the gateway's `handshakeTimeout` of 10 s.
+/// How long a proxy tries to connect to a worker: a draining worker refuses at once, and a pod that
+/// vanished must leave time for another within the gateway's `handshakeTimeout` of 10 s.
 pub const PROXY_CONNECT_TIMEOUT: NginxDuration = NginxDuration::from_secs(3);
 
 /// The fields of an exposure, each valid in itself. Defaults are the seed's.
@@ -19,10 +19,11 @@ pub struct ExposureSettings {
     /// The host names that clients ask for; none means any host.
     #[serde(default)]
     pub hosts: Vec<HostName>,
-    /// The paths of the routes. Two that differ in the names of parameters alone are the same to a proxy.
+    /// The paths of the routes. Two that differ in the names of parameters alone are the same to a
+    /// proxy.
     pub paths: Vec<LocationPath>,
-    /// The proxy ends a connection over which nothing came from the worker for so long. Default 90 s; the model
-    /// holds it above `pongWait`.
+    /// The proxy ends a connection over which nothing came from the worker for so long. Default 90
+    /// s; the model holds it above `pongWait`.
     #[serde(default = "ninety_seconds")]
     pub proxy_read_timeout: NginxDuration,
     /// The proxy ends a connection whose worker took nothing for so long. Default 90 s.
@@ -46,8 +47,8 @@ pub struct ExposureSettings {
     /// Where the proxy shows its connection counts; absent means nowhere.
     #[serde(default)]
     pub status: Option<StatusPage>,
-    /// Where the certificate is; absent means that the proxy speaks plain HTTP alone. The standalone
-    /// configuration takes files instead, in [`crate::conf::Listeners`].
+    /// Where the certificate is; absent means that the proxy speaks plain HTTP alone. The
+    /// standalone configuration takes files instead, in [`crate::conf::Listeners`].
     #[serde(default)]
     pub tls_secret: Option<ObjectName>,
 }
@@ -96,8 +97,8 @@ pub enum Buffering {
 /// What brings a client back to the worker that it had before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Affinity {
-    /// Its address. nginx's `ip_hash` keys the first three octets of an IPv4 address, so a NAT or a /24 is one
-    /// client.
+    /// Its address. nginx's `ip_hash` keys the first three octets of an IPv4 address, so a NAT or a
+    /// /24 is one client.
     #[default]
     #[serde(rename = "ClientIP")]
     ClientIp,
@@ -113,8 +114,9 @@ pub enum UpstreamMode {
     /// Each pod. Controllers reload nginx when pods come and go.
     #[default]
     Endpoints,
-    /// The Service's address: no reload, but no affinity by address either, and some 28,000 connections in all for
-    /// each nginx, since every one takes a local port towards the same destination.
+    /// The Service's address: no reload, but no affinity by address either, and some 28,000
+    /// connections in all for each nginx, since every one takes a local port towards the same
+    /// destination.
     #[serde(rename = "ServiceIP")]
     ServiceIp,
 }
@@ -129,7 +131,8 @@ pub struct StatusPage {
     pub allow: Vec<Cidr>,
 }
 
-/// An [`ExposureSettings`] whose fields agree with each other. Read-only: it derefs to the settings.
+/// An [`ExposureSettings`] whose fields agree with each other. Read-only: it derefs to the
+/// settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ExposureSettings", into = "ExposureSettings")]
 pub struct Exposure(ExposureSettings);
@@ -180,8 +183,9 @@ impl ExposureError {
 impl Exposure {
     /// Checks the rules between the fields.
     ///
-    /// Two paths may overlap as long as they have different shapes: `/rooms/lobby` beside `/rooms/{room}` is well,
-    /// since a literal goes first everywhere. `/rooms/{a}` beside `/rooms/{b}` is refused.
+    /// Two paths may overlap as long as they have different shapes: `/rooms/lobby` beside
+    /// `/rooms/{room}` is well, since a literal goes first everywhere. `/rooms/{a}` beside
+    /// `/rooms/{b}` is refused.
     pub fn new(settings: ExposureSettings) -> Result<Self, ExposureError> {
         if settings.paths.is_empty() {
             return Err(ExposureError::NoPath);

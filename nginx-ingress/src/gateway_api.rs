@@ -1,5 +1,5 @@
-//! Gateway API objects: an `HTTPRoute`, and the policies of NGINX Gateway Fabric, which takes its timeouts and sizes
-//! from them. Last on the path.
+//! Gateway API objects: an `HTTPRoute`, and the policies of NGINX Gateway Fabric, which takes its
+//! timeouts and sizes from them. Last on the path.
 
 mod fabric;
 
@@ -140,8 +140,8 @@ fn http_route(
     })
 }
 
-/// `Exact` with and without a trailing slash. A path with parameters becomes a prefix, since regular expressions are
-/// each implementation's own.
+/// `Exact` with and without a trailing slash. A path with parameters becomes a prefix, since
+/// regular expressions are each implementation's own.
 fn path_matches(path: &LocationPath, not_expressed: &mut Vec<NotExpressed>) -> Vec<Value> {
     let of = |kind: &str, value: &str| json!({"path": {"type": kind, "value": value}});
     if !path.is_literal() {
@@ -163,8 +163,8 @@ fn path_matches(path: &LocationPath, not_expressed: &mut Vec<NotExpressed>) -> V
 
 fn report_what_only_policies_say(exposure: &Exposure, not_expressed: &mut Vec<NotExpressed>) {
     let mut report = |field, why: &str| not_expressed.push(NotExpressed::new(field, why));
-    let idle = "an HTTPRoute limits a request's whole time, not its silences; how long an idle socket \
-                lives is set at the Gateway, and must exceed pongWait";
+    let idle = "an HTTPRoute limits a request's whole time, not its silences; how long an idle \
+                socket lives is set at the Gateway, and must exceed pongWait";
     report("exposure.proxyReadTimeout", idle);
     report("exposure.proxySendTimeout", idle);
     report(

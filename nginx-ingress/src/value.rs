@@ -1,6 +1,7 @@
-//! The words that may reach a proxy's configuration: first on the path, so that everything after it can write
-//! without checking. A constructor is the only way in, and it refuses whatever nginx could read as syntax;
-//! `Display` writes the form that `nginx.conf` takes, quoted where a value may hold spaces.
+//! The words that may reach a proxy's configuration: first on the path, so that everything after it
+//! can write without checking. A constructor is the only way in, and it refuses whatever nginx
+//! could read as syntax; `Display` writes the form that `nginx.conf` takes, quoted where a value
+//! may hold spaces.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -113,7 +114,8 @@ impl fmt::Debug for Excerpt {
     }
 }
 
-/// Gives a string newtype its `FromStr`, `TryFrom<String>` and `Into<String>`, by which serde reads and writes it.
+/// Gives a string newtype its `FromStr`, `TryFrom<String>` and `Into<String>`, by which serde reads
+/// and writes it.
 macro_rules! spelled {
     ($($type:ty),+) => {$(
         impl FromStr for $type {
@@ -161,7 +163,8 @@ const HOST_NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
 impl HostName {
-    /// Takes `ws.example.com` and `*.example.com`; neither Ingress nor Gateway API take an IP address.
+    /// Takes `ws.example.com` and `*.example.com`; neither Ingress nor Gateway API take an IP
+    /// address.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| {
             Err(ValueError::HostName {
@@ -210,7 +213,8 @@ fn is_label(label: &str) -> bool {
         && !label.ends_with('-')
 }
 
-/// The path of a route: literal segments and `{param}` segments, matched whole. A trailing slash is equal.
+/// The path of a route: literal segments and `{param}` segments, matched whole. A trailing slash is
+/// equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LocationPath(Vec<Segment>);
@@ -224,14 +228,16 @@ pub enum Segment {
     Param(String),
 }
 
-/// Long enough for any route that a person writes; nginx itself has no limit below its header buffers.
+/// Long enough for any route that a person writes; nginx itself has no limit below its header
+/// buffers.
 const PATH_BYTES_MAX: usize = 1024;
 
 impl LocationPath {
     /// Takes `/`, `/ws-notifications`, `/ws-notifications/` and `/rooms/{room}`.
     ///
-    /// A literal holds the unreserved characters of RFC 3986 and `@ : + , = ! & * ( )`. What needs a percent
-    /// escape is refused: nginx matches the decoded path, so an escaped one would match nothing.
+    /// A literal holds the unreserved characters of RFC 3986 and `@ : + , = ! & * ( )`. What needs
+    /// a percent escape is refused: nginx matches the decoded path, so an escaped one would match
+    /// nothing.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| {
             Err(ValueError::Path {
@@ -268,15 +274,16 @@ impl LocationPath {
         &self.0
     }
 
-    /// Whether every segment is a literal, so that the path matches one text (and that with a slash).
+    /// Whether every segment is a literal, so that the path matches one text (and that with a
+    /// slash).
     pub fn is_literal(&self) -> bool {
         self.0
             .iter()
             .all(|segment| matches!(segment, Segment::Literal(_)))
     }
 
-    /// The literal segments before the first parameter, `/` when there are none: what a target without
-    /// parameters can match as a prefix.
+    /// The literal segments before the first parameter, `/` when there are none: what a target
+    /// without parameters can match as a prefix.
     pub fn literal_prefix(&self) -> String {
         let literals = self.0.iter().map_while(|segment| match segment {
             Segment::Literal(text) => Some(text.as_str()),
@@ -299,7 +306,8 @@ impl LocationPath {
             })
     }
 
-    /// Whether they overlap and neither is the more literal one, so that only their order could decide.
+    /// Whether they overlap and neither is the more literal one, so that only their order could
+    /// decide.
     pub fn is_ambiguous_with(&self, other: &Self) -> bool {
         let params = |path: &Self| {
             path.0
@@ -401,8 +409,8 @@ pub struct FilePath(String);
 const FILE_PATH_BYTES_MAX: usize = 4096;
 
 impl FilePath {
-    /// Takes an absolute path without control characters and without `$`, which nginx would read as a variable.
-    /// Spaces, quotes and backslashes are well: [`fmt::Display`] quotes them.
+    /// Takes an absolute path without control characters and without `$`, which nginx would read as
+    /// a variable. Spaces, quotes and backslashes are well: [`fmt::Display`] quotes them.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| {
             Err(ValueError::File {
@@ -467,7 +475,8 @@ pub struct NginxDuration {
 }
 
 impl NginxDuration {
-    /// A year: longer waits are a slip of the pen, and a year is far from the overflow of nginx's timers.
+    /// A year: longer waits are a slip of the pen, and a year is far from the overflow of nginx's
+    /// timers.
     pub const MILLIS_MAX: u64 = 365 * 24 * 3600 * 1000;
 
     /// Reads the text form of GEP-2257, such as `90s`, `1m30s` and `500ms`.
@@ -587,7 +596,8 @@ impl NginxSize {
         Ok(Self { bytes })
     }
 
-    /// Reads `0`, `131072`, `128k`, `50m` and `1g`, in either case; the units are nginx's powers of 1024.
+    /// Reads `0`, `131072`, `128k`, `50m` and `1g`, in either case; the units are nginx's powers of
+    /// 1024.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| ValueError::Size {
             value: Excerpt::of(value),
@@ -618,7 +628,8 @@ impl NginxSize {
     }
 }
 
-/// Writes the largest of `m` and `k` that is exact. Not `g`: some directives and dialects do not take it.
+/// Writes the largest of `m` and `k` that is exact. Not `g`: some directives and dialects do not
+/// take it.
 impl fmt::Display for NginxSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.bytes {
@@ -672,8 +683,9 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Takes `127.0.0.0/8`, `::1/128`, and a bare address for itself alone. An address with bits below its
-    /// prefix is refused: nginx would warn and mask them, and who wrote it meant something else.
+    /// Takes `127.0.0.0/8`, `::1/128`, and a bare address for itself alone. An address with bits
+    /// below its prefix is refused: nginx would warn and mask them, and who wrote it meant
+    /// something else.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| ValueError::Cidr {
             value: Excerpt::of(value),
@@ -740,7 +752,8 @@ fn masked(address: IpAddr, prefix_bits: u8) -> IpAddr {
     }
 }
 
-/// Where a worker listens: an address, or a name that nginx resolves once, when it reads its configuration.
+/// Where a worker listens: an address, or a name that nginx resolves once, when it reads its
+/// configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UpstreamAddress {

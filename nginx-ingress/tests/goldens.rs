@@ -1,5 +1,9 @@
-//! Goldens: an exposure that a person could write goes in, and all that is rendered from it lies beside it. Run with
-//! `UPDATE_EXPECT=1` to accept a change. A second test has a real nginx read every configuration.
+//! Goldens: an exposure that a person could write goes in, and all that is rendered from it lies
+//! beside it. Run with `UPDATE_EXPECT=1` to accept a change. A second test has a real nginx read
+//! every configuration.
+
+// A test fails by panicking; clippy.toml exempts the tests, not what they call.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;
 use std::num::NonZeroU16;
@@ -96,7 +100,8 @@ fn standalone_for(exposure: Exposure) -> Standalone {
     }
 }
 
-/// The inputs of a folder, in the order of their names: the YAML files that no golden's ending marks.
+/// The inputs of a folder, in the order of their names: the YAML files that no golden's ending
+/// marks.
 fn read<T: serde::de::DeserializeOwned>(folder: &str) -> impl Iterator<Item = (PathBuf, T)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
@@ -106,7 +111,8 @@ fn read<T: serde::de::DeserializeOwned>(folder: &str) -> impl Iterator<Item = (P
         .map(|entry| entry.unwrap().path())
         .filter(|path| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            name.matches('.').count() == 1 && name.ends_with(".yaml")
+            name.split_once('.')
+                .is_some_and(|(_, endings)| endings == "yaml")
         })
         .collect();
     files.sort();
@@ -118,7 +124,8 @@ fn read<T: serde::de::DeserializeOwned>(folder: &str) -> impl Iterator<Item = (P
     })
 }
 
-/// YAML with sorted keys, so that another crate's choice of serde_json's map does not change a golden.
+/// YAML with sorted keys, so that another crate's choice of `serde_json`'s map does not change a
+/// golden.
 fn yaml(value: impl serde::Serialize) -> String {
     fn sorted(value: Value) -> Value {
         match value {

@@ -10,29 +10,30 @@ use serde::{Deserialize, Serialize};
 pub struct Capacity {
     /// Processes that share the sockets.
     pub worker_processes: NonZeroU16,
-    /// Connections of each process. A WebSocket takes two, one on either side. nginx sets aside some 420 bytes for
-    /// each when it starts.
+    /// Connections of each process. A WebSocket takes two, one on either side. nginx sets aside
+    /// some 420 bytes for each when it starts.
     pub worker_connections: u32,
     /// Descriptors of each process: its connections and a few files.
     pub worker_rlimit_nofile: u32,
 }
 
-/// Connections that are no client's: listeners, the channel to the master, readers of the status page, and clients
-/// that are being told that there is no room.
+/// Connections that are no client's: listeners, the channel to the master, readers of the status
+/// page, and clients that are being told that there is no room.
 const SPARE_CONNECTIONS: u32 = 512;
 
 /// Descriptors that are no connections: logs, spooled bodies, libraries.
 const SPARE_DESCRIPTORS: u32 = 64;
 
-/// What an even share is raised by where several processes share the sockets: the kernel deals connections by a hash,
-/// and those that live long do not even out.
+/// What an even share is raised by where several processes share the sockets: the kernel deals
+/// connections by a hash, and those that live long do not even out.
 const SKEW_PERCENT: u64 = 25;
 
 impl Capacity {
     /// The capacity for so many client sockets in all.
     ///
-    /// `descriptors_max` is the hard limit of a process (`ulimit -Hn`): without privileges nginx cannot raise its
-    /// own, and a process with more connections than descriptors fails to accept or to connect.
+    /// `descriptors_max` is the hard limit of a process (`ulimit -Hn`): without privileges nginx
+    /// cannot raise its own, and a process with more connections than descriptors fails to accept
+    /// or to connect.
     pub fn for_sockets(sockets: u32, worker_processes: NonZeroU16, descriptors_max: u32) -> Self {
         let processes = u64::from(worker_processes.get());
         let share = u64::from(sockets).div_ceil(processes);

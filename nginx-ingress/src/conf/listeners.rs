@@ -6,8 +6,9 @@ use crate::value::{FilePath, ListenAddress};
 
 /// Where nginx listens: at least one address, none twice.
 ///
-/// Whether an address is free is the caller's to find out, by binding it without `SO_REUSEPORT` first: with several
-/// processes nginx sets that option, and two nginx of one user would then share a port in silence.
+/// Whether an address is free is the caller's to find out, by binding it without `SO_REUSEPORT`
+/// first: with several processes nginx sets that option, and two nginx of one user would then share
+/// a port in silence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "ListenerSettings", into = "ListenerSettings")]
 pub struct Listeners(ListenerSettings);

@@ -1,4 +1,5 @@
-//! The `http` block's working parts: the upgrade map, the workers, and the one server with its locations.
+//! The `http` block's working parts: the upgrade map, the workers, and the one server with its
+//! locations.
 
 use super::writer::Writer;
 use super::{Https, Standalone};
@@ -16,16 +17,17 @@ const _: () = assert!(
     "a handshake must survive two workers that have vanished"
 );
 
-/// What each upgraded connection keeps for its life: 12.6 KB with these instead of 18.2 KB with nginx's defaults
-/// (FACTS.md, section 2). The head of the worker's answer must fit, some 300 bytes for a 101; after it, frames
-/// move through one buffer of this size in each direction.
+/// What each upgraded connection keeps for its life: 12.6 KB with these instead of 18.2 KB with
+/// nginx's defaults (FACTS.md, section 2). The head of the worker's answer must fit, some 300 bytes
+/// for a 101; after it, frames move through one buffer of this size in each direction.
 const PROXY_BUFFER: NginxSize = NginxSize::from_kib(1);
 
-/// nginx keeps a buffer of this size with every TLS connection, for the head of the answer alone; frames are written
-/// past it.
+/// nginx keeps a buffer of this size with every TLS connection, for the head of the answer alone;
+/// frames are written past it.
 const TLS_BUFFER: NginxSize = NginxSize::from_kib(1);
 
-/// Clients that come back all at once wait here instead of being refused. The kernel cuts it to `somaxconn`.
+/// Clients that come back all at once wait here instead of being refused. The kernel cuts it to
+/// `somaxconn`.
 const BACKLOG: u32 = 4096;
 
 pub(super) fn upgrade_map(conf: &mut Writer) {
@@ -52,8 +54,8 @@ pub(super) fn upstream(conf: &mut Writer, standalone: &Standalone) {
     });
 }
 
-/// One server answers whatever Host it is asked for: a local gateway is also reached as localhost and by address, and
-/// the workers check origins themselves.
+/// One server answers whatever Host it is asked for: a local gateway is also reached as localhost
+/// and by address, and the workers check origins themselves.
 pub(super) fn server(conf: &mut Writer, standalone: &Standalone) {
     let exposure = &standalone.exposure;
     listen(conf, standalone);
@@ -83,8 +85,9 @@ pub(super) fn server(conf: &mut Writer, standalone: &Standalone) {
     });
 }
 
-/// With `reuseport` each process has a queue of its own, else one of them would take most clients. A single process
-/// goes without, since the option also lets a second nginx of the same user bind the port in silence.
+/// With `reuseport` each process has a queue of its own, else one of them would take most clients.
+/// A single process goes without, since the option also lets a second nginx of the same user bind
+/// the port in silence.
 fn listen(conf: &mut Writer, standalone: &Standalone) {
     let reuseport = match standalone.capacity.worker_processes.get() {
         1 => "",
@@ -179,8 +182,8 @@ fn status_page(conf: &mut Writer, status: &StatusPage) {
     conf.line("deny all");
 }
 
-/// The heads of the blocks that match the path and nothing else: with and without a trailing slash for a literal
-/// path, one regular expression for a path with parameters.
+/// The heads of the blocks that match the path and nothing else: with and without a trailing slash
+/// for a literal path, one regular expression for a path with parameters.
 fn locations(path: &LocationPath) -> Vec<String> {
     let spelling = path.spelling();
     if !path.is_literal() {

@@ -1,5 +1,5 @@
-//! The community's ingress-nginx. It says nothing of a value that it cannot read: a timeout of `90s` silently becomes
-//! its default of 60 seconds.
+//! The community's ingress-nginx. It says nothing of a value that it cannot read: a timeout of
+//! `90s` silently becomes its default of 60 seconds.
 
 use crate::dialect::{Dialect, Draft, Rendered};
 use crate::exposure::{Affinity, Buffering, Exposure, PROXY_CONNECT_TIMEOUT, UpstreamMode};
@@ -39,7 +39,8 @@ pub(super) fn annotations(exposure: &Exposure) -> Rendered {
     out.rendered
 }
 
-/// Rounds up: a proxy that gives up early ends connections, one that waits a little longer harms nobody.
+/// Rounds up: a proxy that gives up early ends connections, one that waits a little longer harms
+/// nobody.
 fn whole_seconds(out: &mut Draft, field: &'static str, asked: NginxDuration) -> u64 {
     let secs = asked.as_secs_rounded_up();
     if !asked.is_whole_secs() {

@@ -1,5 +1,6 @@
-//! F5's NGINX Ingress Controller. It checks each value by a grammar (`internal/configs/parsing_helpers.go` there) and
-//! rejects the whole Ingress over a bad one, with an Event that says so.
+//! F5's NGINX Ingress Controller. It checks each value by a grammar
+//! (`internal/configs/parsing_helpers.go` there) and rejects the whole Ingress over a bad one, with
+//! an Event that says so.
 
 use crate::dialect::{Dialect, Draft, Rendered};
 use crate::exposure::{Affinity, Buffering, Exposure, PROXY_CONNECT_TIMEOUT, UpstreamMode};
@@ -20,7 +21,8 @@ pub(super) fn annotations(exposure: &Exposure, service: &ObjectName) -> Rendered
     out.set("client-body-buffer-size", exposure.client_body_buffer_size);
     // The default of 1 ejects a healthy pod after one socket that timed out.
     out.set("max-fails", 0);
-    // A pod that drains or is full refuses or answers 503. Controllers before 5.4 take no notice of it.
+    // A pod that drains or is full refuses or answers 503. Controllers before 5.4 take no notice of
+    // it.
     out.set("proxy-next-upstream", "error timeout http_503");
     balancing(exposure, &mut out);
     out.report_paths(exposure);

@@ -1,6 +1,7 @@
-//! The policies of NGINX Gateway Fabric, from 2.6 on: `ProxySettingsPolicy` and `ClientSettingsPolicy` on the
-//! `HTTPRoute`, `UpstreamSettingsPolicy` on the Service. Their durations and sizes hold at most four digits and a
-//! unit (`apis/v1alpha1/shared_types.go` there), so that a value may have to be rounded up.
+//! The policies of NGINX Gateway Fabric, from 2.6 on: `ProxySettingsPolicy` and
+//! `ClientSettingsPolicy` on the `HTTPRoute`, `UpstreamSettingsPolicy` on the Service. Their
+//! durations and sizes hold at most four digits and a unit (`apis/v1alpha1/shared_types.go` there),
+//! so that a value may have to be rounded up.
 
 use serde_json::{Value, json};
 
@@ -133,8 +134,8 @@ fn rounded(field: &'static str, asked: &str, written: &str) -> NotExpressed {
     NotExpressed::new(field, why)
 }
 
-/// The value in the finest unit that holds it exactly, or else rounded up in the finest that holds it at all; and
-/// whether it is exact.
+/// The value in the finest unit that holds it exactly, or else rounded up in the finest that holds
+/// it at all; and whether it is exact.
 fn fitted(value: u64, units: &Units) -> (String, bool) {
     let fits = |length: u64| value.div_ceil(length) <= NUMBER_MAX;
     let mut fitting = units.iter().filter(|(_, length)| fits(*length));

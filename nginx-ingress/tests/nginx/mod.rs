@@ -18,8 +18,8 @@ pub(crate) struct Nginx {
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 
 impl Nginx {
-    /// The program that `NGINX_BIN` names, or the first on `PATH` or in /usr/sbin. Without one the test is skipped
-    /// and says so past the test harness's capture; in CI that is a failure.
+    /// The program that `NGINX_BIN` names, or the first on `PATH` or in /usr/sbin. Without one the
+    /// test is skipped and says so past the test harness's capture; in CI that is a failure.
     pub(crate) fn find() -> Option<Self> {
         let named = env::var_os("NGINX_BIN").map(PathBuf::from);
         let path = env::var_os("PATH").unwrap_or_default();
@@ -33,21 +33,22 @@ impl Nginx {
                 env::var("CI").as_deref() != Ok("true"),
                 "nginx was not found, and this is CI"
             );
-            writeln!(std::io::stderr(), "skipped: nginx not found").unwrap();
+            tell("skipped: nginx not found");
             return None;
         };
         let number = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
         let name = format!("wsgw \"{}\" {number};{{}}'\\#", process::id());
         let directory = env::temp_dir().join(name);
         fs::create_dir_all(&directory).unwrap();
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(hosts).unwrap();
         fs::write(directory.join("tls.crt"), made.cert.pem()).unwrap();
         fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
         Some(Self { program, directory })
     }
 
-    /// Has nginx read the configuration, with its files in a directory that exists. A warning counts as a refusal.
+    /// Has nginx read the configuration, with its files in a directory that exists. A warning
+    /// counts as a refusal.
     pub(crate) fn accepts(&self, standalone: &Standalone) -> Result<(), String> {
         let file = self.directory.join("nginx.conf");
         fs::write(&file, conf::render(&self.placed_here(standalone))).unwrap();
@@ -97,6 +98,12 @@ impl Drop for Nginx {
 
 fn remove(directory: &Path) {
     if let Err(error) = fs::remove_dir_all(directory) {
-        writeln!(std::io::stderr(), "{} stays: {error}", directory.display()).unwrap();
+        tell(&format!("{} stays: {error}", directory.display()));
     }
+}
+
+/// Past the capture of the test harness, which would hide it when the test passes.
+fn tell(line: &str) {
+    let mut stderr = std::io::stderr();
+    stderr.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
