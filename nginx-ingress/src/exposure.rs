@@ -125,7 +125,7 @@ pub enum UpstreamMode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StatusPage {
-    /// A path without parameters that no route matches. Default `/status`.
+    /// A path without parameters that no route matches.
     pub path: LocationPath,
     /// Who may read it; everyone else gets 403. Empty means nobody.
     pub allow: Vec<Cidr>,
@@ -241,5 +241,57 @@ impl TryFrom<ExposureSettings> for Exposure {
 impl From<Exposure> for ExposureSettings {
     fn from(exposure: Exposure) -> Self {
         exposure.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_contradict_each_other_are_refused_with_a_sentence_that_names_them() {
+        let check = |paths: &[&str], status: Option<&str>, expected: Result<(), &str>| {
+            let path = |text: &&str| LocationPath::new(text).unwrap();
+            let mut settings = ExposureSettings::for_paths(paths.iter().map(path).collect());
+            let allow = Vec::new();
+            settings.status = status
+                .as_ref()
+                .map(path)
+                .map(|path| StatusPage { path, allow });
+            let got = Exposure::new(settings)
+                .map(drop)
+                .map_err(|error| error.to_string());
+            assert_eq!(got, expected.map_err(str::to_owned));
+        };
+        check(&["/ws"], Some("/status"), Ok(()));
+        check(&["/rooms/lobby", "/rooms/{room}"], None, Ok(()));
+        check(&[], None, Err("paths must name at least one route"));
+        check(
+            &["/ws", "/ws/"],
+            None,
+            Err("the paths /ws and /ws match the same requests"),
+        );
+        check(
+            &["/x/{a}", "/x/{b}"],
+            None,
+            Err("the paths /x/{a} and /x/{b} match the same requests"),
+        );
+        check(
+            &["/ws"],
+            Some("/{s}"),
+            Err("status.path /{s} must have no parameters"),
+        );
+        check(
+            &["/{any}"],
+            Some("/status"),
+            Err("status.path /status is also matched by the route /{any}"),
+        );
+    }
+
+    #[test]
+    fn an_empty_body_buffer_is_refused() {
+        let mut settings = ExposureSettings::for_paths(vec![LocationPath::new("/ws").unwrap()]);
+        settings.client_body_buffer_size = NginxSize::from_kib(0);
+        assert_eq!(Exposure::new(settings), Err(ExposureError::NoBodyBuffer));
     }
 }

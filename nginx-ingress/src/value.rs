@@ -596,23 +596,32 @@ impl NginxSize {
         Ok(Self { bytes })
     }
 
-    /// Reads `0`, `131072`, `128k`, `50m` and `1g`, in either case; the units are nginx's powers of
-    /// 1024.
+    /// Reads `0`, `131072`, `128k`, `50m`, `1g` in either case, and `128Ki`, `50Mi`, `1Gi`. All units
+    /// are powers of 1024, as in nginx.
     pub fn new(value: &str) -> Result<Self, ValueError> {
         let refuse = |why| ValueError::Size {
             value: Excerpt::of(value),
             why,
         };
-        let (number, unit) = match value.bytes().last() {
-            Some(b'k' | b'K') => (value.get(..value.len() - 1), 1_u64 << 10),
-            Some(b'm' | b'M') => (value.get(..value.len() - 1), 1 << 20),
-            Some(b'g' | b'G') => (value.get(..value.len() - 1), 1 << 30),
-            _ => (Some(value), 1),
+        let digits = value.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = value.split_at(digits);
+        let unit_bytes: u64 = match unit {
+            "" => 1,
+            "k" | "K" | "Ki" => 1 << 10,
+            "m" | "M" | "Mi" => 1 << 20,
+            "g" | "G" | "Gi" => 1 << 30,
+            _ => return Err(refuse("its unit is none of k, m, g, Ki, Mi, Gi")),
         };
-        let number = number.filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-        let number = number.ok_or_else(|| refuse("it must be a number, with k, m or g if any"))?;
-        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-        Self::from_bytes(bytes.ok_or_else(|| refuse("it is more than 1 TiB"))?)
+        if number.is_empty() {
+            return Err(refuse("it must begin with a number"));
+        }
+        let bytes = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit_bytes));
+        let bytes = bytes.filter(|bytes| *bytes <= Self::BYTES_MAX);
+        let bytes = bytes.ok_or_else(|| refuse("it is more than 1 TiB"))?;
+        Ok(Self { bytes })
     }
 
     /// The proxy's own constants.
@@ -902,5 +911,109 @@ impl ObjectName {
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: FromStr<Err = ValueError> + fmt::Display>(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            match text.parse::<T>() {
+                Ok(value) => assert_eq!(value.to_string(), *expected, "{text:?}"),
+                Err(error) => assert!(error.to_string().contains(expected), "{text:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_nginx_reads_them() {
+        check::<NginxDuration>(&[
+            ("90s", "90s"),
+            ("1m30s", "90s"),
+            ("1h", "3600s"),
+            ("1s500ms", "1500ms"),
+            ("8760h", "31536000s"),
+            ("8760h1ms", "longer than 365 days"),
+            ("0s", "give up at once"),
+            ("90", "one to four numbers"),
+            ("1d", "one to four numbers"),
+        ]);
+        let rounded = NginxDuration::from_duration(Duration::from_micros(1_500_001)).unwrap();
+        assert_eq!(
+            (rounded.to_string(), rounded.as_secs_rounded_up()),
+            ("1501ms".into(), 2)
+        );
+    }
+
+    #[test]
+    fn sizes_are_written_in_their_largest_exact_unit_up_to_m() {
+        check::<NginxSize>(&[
+            ("0", "0"),
+            ("0k", "0"),
+            ("1023", "1023"),
+            ("131072", "128k"),
+            ("128Ki", "128k"),
+            ("1G", "1024m"),
+            ("1024Gi", "1048576m"),
+            ("1025g", "more than 1 TiB"),
+            ("99999999999999999999", "more than 1 TiB"),
+            ("1.5k", "its unit"),
+            ("m", "begin with a number"),
+        ]);
+    }
+
+    #[test]
+    fn blocks_hold_no_bits_below_their_prefix() {
+        check::<Cidr>(&[
+            ("127.0.0.0/8", "127.0.0.0/8"),
+            ("10.1.2.3", "10.1.2.3/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("::/0", "::/0"),
+            ("FD00::/8", "fd00::/8"),
+            ("10.1.2.3/24", "bits set below"),
+            ("10.0.0.0/33", "prefix is longer"),
+        ]);
+        let block = Cidr::new("172.16.0.0/12").unwrap();
+        let holds = |address: &str| block.contains(address.parse().unwrap());
+        assert!(holds("172.31.255.255") && !holds("172.32.0.0") && !holds("::ffff:172.16.0.1"));
+    }
+
+    #[test]
+    fn addresses_have_a_port_that_can_be_connected_to() {
+        check::<UpstreamAddress>(&[
+            ("10.0.0.7:8000", "10.0.0.7:8000"),
+            ("[::1]:8000", "[::1]:8000"),
+            ("wsserver:8000", "wsserver:8000"),
+            ("wsserver", "no port"),
+            ("wsserver:0", "1 to 65535"),
+            ("[fe80::1%2]:80", "zone"),
+        ]);
+    }
+
+    #[test]
+    fn a_path_becomes_an_anchored_expression_and_a_literal_prefix() {
+        let check = |text: &str, regex: &str, prefix: &str| {
+            let path = LocationPath::new(text).unwrap();
+            assert_eq!(
+                (path.regex().as_str(), path.literal_prefix().as_str()),
+                (regex, prefix)
+            );
+        };
+        check("/rooms/{room}", "^/rooms/[^/]+/?$", "/rooms");
+        check("/v1.0/{a}/(b)*/", r"^/v1\.0/[^/]+/\(b\)\*/?$", "/v1.0");
+        check("/{a}", "^/[^/]+/?$", "/");
+        assert_eq!(LocationPath::new("/ws/"), LocationPath::new("/ws"));
+    }
+
+    #[test]
+    fn a_refusal_shows_a_short_and_escaped_excerpt() {
+        let error = HostName::new(&"\n\"".repeat(500)).unwrap_err();
+        assert_eq!(error.reason(), "InvalidHostName");
+        assert!(
+            error.to_string().len() < 400 && !error.to_string().contains('\n'),
+            "{error}"
+        );
     }
 }

@@ -19,11 +19,14 @@ const _: () = assert!(
 
 /// What each upgraded connection keeps for its life: 12.6 KB with these instead of 18.2 KB with
 /// nginx's defaults (FACTS.md, section 2). The head of the worker's answer must fit, some 300 bytes
-/// for a 101; after it, frames move through one buffer of this size in each direction.
+/// for a 101; after it, frames move through one buffer of this size in each direction. The price is
+/// paid by large messages: an echo of 10 MiB took 60 ms instead of 36 ms with 4k, which would cost
+/// every idle socket 6 KB.
 const PROXY_BUFFER: NginxSize = NginxSize::from_kib(1);
 
 /// nginx keeps a buffer of this size with every TLS connection, for the head of the answer alone;
-/// frames are written past it.
+/// frames are written past it. Measured with nginx 1.22 and 1,000 idle sockets: 29.2 KB each instead
+/// of 39.0 KB with its default of 16k (13.3 KB without TLS).
 const TLS_BUFFER: NginxSize = NginxSize::from_kib(1);
 
 /// Clients that come back all at once wait here instead of being refused. The kernel cuts it to
