@@ -8,7 +8,7 @@ mod subject;
 
 pub use duration::{Duration, DurationError};
 pub use origin::{OriginPattern, OriginPatternError};
-pub use path::{PathError, PathMatch, PathTemplate};
+pub use path::{PathError, PathMatch, PathTemplate, query_value};
 pub use size::{Size, SizeError};
 pub use subject::{
     Pattern, Subject, SubjectError, Template, TemplateError, TemplateValues, ValueError,

@@ -138,7 +138,7 @@ pub(super) fn object_key(_: &mut SchemaGenerator) -> Schema {
 
 /// A rule between fields, in CEL: the API server and `wsgw lint` refuse with its sentence.
 pub(super) struct Rule {
-    rule: String,
+    expression: String,
     message: String,
     field: Option<&'static str>,
 }
@@ -147,7 +147,7 @@ impl Rule {
     /// A rule over `self` and the sentence for who breaks it.
     pub(super) fn new(rule: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            rule: rule.into(),
+            expression: rule.into(),
             message: message.into(),
             field: None,
         }
@@ -200,7 +200,7 @@ impl Rule {
 
 impl Transform for Rule {
     fn transform(&mut self, schema: &mut Schema) {
-        let mut rule = json!({"rule": self.rule, "message": self.message});
+        let mut rule = json!({"rule": self.expression, "message": self.message});
         if let (Some(rule), Some(field)) = (rule.as_object_mut(), self.field) {
             rule.insert("fieldPath".to_owned(), format!(".{field}").into());
         }

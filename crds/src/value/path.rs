@@ -36,7 +36,7 @@ impl<'a> PathMatch<'a> {
 }
 
 /// Decodes `%41`. `None` for a broken escape or what is no UTF-8.
-pub(crate) fn percent_decode(raw: &str) -> Option<Cow<'_, str>> {
+fn percent_decode(raw: &str) -> Option<Cow<'_, str>> {
     if !raw.contains('%') {
         return Some(Cow::Borrowed(raw));
     }
@@ -52,6 +52,17 @@ pub(crate) fn percent_decode(raw: &str) -> Option<Cow<'_, str>> {
         }
     }
     String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+/// The value of a query's parameter, percent-decoded. `None` where it does not stand exactly once, or is
+/// no UTF-8: which of two was meant cannot be known.
+pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut values = query.split('&').filter_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (percent_decode(key)? == name).then_some(value)
+    });
+    let value = values.next()?;
+    if values.next().is_some() { None } else { percent_decode(value) }
 }
 
 /// Why a text is no path.
@@ -199,6 +210,21 @@ mod tests {
             "/a/./b",
         ] {
             assert!(text.parse::<PathTemplate>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_has_values_that_stand_once() {
+        for (query, value) in [
+            ("a=1&b=2", Some("2")),
+            ("b", Some("")),
+            ("b=x%20y", Some("x y")),
+            ("%62=x", Some("x")),
+            ("b=1&b=2", None),
+            ("b=%ff", None),
+            ("", None),
+        ] {
+            assert_eq!(query_value(query, "b").as_deref(), value, "{query}");
         }
     }
 

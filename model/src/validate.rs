@@ -1,0 +1,154 @@
+//! From a WsGateway and what it refers to, to a [`Gateway`]: third on the path.
+//!
+//! Parse, don't validate: each text becomes a value of its type here, once. Every fault is found in one pass, so
+//! that a user mends them all at once. Each part takes its piece of the spec apart without `..`, so a field that
+//! is added to the CRD and read by nobody does not compile.
+
+mod exposure;
+mod findings;
+mod live;
+mod nats;
+mod route;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_json::Value;
+use wsgateway_crds::v1alpha1::{WsGateway, WsGatewaySpec};
+use wsgateway_nginx_ingress::value::ObjectName;
+
+use crate::{
+    gateway::{Gateway, SecretBytes},
+    lint,
+};
+use findings::Findings;
+
+/// What a WsGateway may refer to: the Secrets and ConfigMaps of its namespace, by name and key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Referenced {
+    /// The Secrets.
+    pub secrets: BTreeMap<String, BTreeMap<String, SecretBytes>>,
+    /// The ConfigMaps.
+    pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+}
+
+/// One reason why a WsGateway is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    /// The field, such as `spec.routes[0].path`; empty for the object itself.
+    pub path: String,
+    /// A stable word in CamelCase, for status, events and metric labels.
+    pub reason: &'static str,
+    /// What is wrong, in a sentence without the path.
+    pub message: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
+    }
+}
+
+/// All of them, in the order of their paths. Never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reasons(Vec<Reason>);
+
+impl Reasons {
+    /// The reasons.
+    pub fn iter(&self) -> impl Iterator<Item = &Reason> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for Reasons {
+    /// A line for each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, reason) in self.0.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Reasons {}
+
+/// Gives a WsGateway its meaning. The CRD's own rules are asked first, in case it got past an older CRD.
+///
+/// # Errors
+/// When anything is wrong with it, or something that it names is missing.
+pub fn validate(gateway: &WsGateway, referenced: &Referenced) -> Result<Gateway, Reasons> {
+    let value = serde_json::to_value(gateway).map_err(|error| unreadable(&error))?;
+    check(&value, referenced)
+}
+
+/// The same of a WsGateway as it was written, in which unknown fields are faults too.
+///
+/// # Errors
+/// As [`validate`].
+pub fn check(gateway: &Value, referenced: &Referenced) -> Result<Gateway, Reasons> {
+    let gateway = lint::settled(gateway).map_err(|violations| {
+        let reason = |violation: lint::Violation| Reason {
+            path: violation.path,
+            reason: "SchemaViolation",
+            message: violation.message,
+        };
+        Reasons(violations.into_iter().map(reason).collect())
+    })?;
+    let gateway = serde_json::from_value(gateway).map_err(|error| unreadable(&error))?;
+    let mut findings = Findings::new(referenced);
+    let model = model(gateway, &mut findings);
+    match (model, findings.into_reasons()) {
+        (Some(model), reasons) if reasons.is_empty() => Ok(model),
+        (_, mut reasons) => {
+            reasons.sort();
+            Err(Reasons(reasons))
+        }
+    }
+}
+
+/// No object that the CRD lets pass is known to end here.
+fn unreadable(error: &serde_json::Error) -> Reasons {
+    let message = error.to_string();
+    Reasons(vec![Reason {
+        path: String::new(),
+        reason: "Unreadable",
+        message,
+    }])
+}
+
+fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
+    let name = gateway.metadata.name.unwrap_or_default();
+    let namespace = gateway
+        .metadata
+        .namespace
+        .unwrap_or_else(|| "default".to_owned());
+    let WsGatewaySpec {
+        replicas,
+        nats,
+        websocket,
+        limits,
+        routes,
+        exposure,
+        rollout,
+    } = gateway.spec;
+    let (paths, routes) = route::routes(routes, findings);
+    let nats = nats::nats(nats, findings);
+    let live = live::live(websocket, limits, rollout, routes, findings);
+    let exposed = exposure::exposure(&name, exposure, paths, findings);
+    let name = findings.parse::<ObjectName>("metadata.name", &name, "InvalidName");
+    let namespace = findings.parse::<ObjectName>("metadata.namespace", &namespace, "InvalidName");
+    let (exposure, tls) = exposed?;
+    Some(Gateway {
+        name: name?,
+        namespace: namespace?,
+        replicas,
+        nats: nats?,
+        live: live?,
+        exposure,
+        tls,
+    })
+}

@@ -1,0 +1,138 @@
+//! `spec.nats` and the Secrets that it names.
+
+use wsgateway_crds::{
+    config,
+    v1alpha1::{self, CaRef, CaRefKind, CredentialsType, KeyRef, SecretRef},
+};
+
+use super::findings::Findings;
+use crate::gateway::{Certificate, Credentials, Nats, NatsTls};
+
+pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<Nats> {
+    let v1alpha1::Nats {
+        servers,
+        tls,
+        credentials,
+        jet_stream,
+    } = spec;
+    let v1alpha1::JetStreamApi { domain, api_prefix } = jet_stream;
+    for (index, server) in servers.iter().enumerate() {
+        if let Err(message) = check_server(server) {
+            findings.refuse(
+                &format!("spec.nats.servers[{index}]"),
+                "InvalidServer",
+                message,
+            );
+        }
+    }
+    let tls = tls.map(|tls| nats_tls(tls, findings));
+    let credentials = credentials.map(|credentials| nats_credentials(credentials, findings));
+    Some(Nats {
+        servers,
+        tls: flat(tls)?,
+        credentials: flat(credentials)?,
+        jet_stream: config::JetStreamApi { domain, api_prefix },
+    })
+}
+
+/// What was there must have been right.
+fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        Some(None) => None,
+        Some(Some(value)) => Some(Some(value)),
+        None => Some(None),
+    }
+}
+
+/// `nats://host:port` or `tls://host:port`, without user and path: credentials are in a Secret.
+fn check_server(server: &str) -> Result<(), &'static str> {
+    const FORM: &str = "must be nats://host:port or tls://host:port";
+    let (scheme, authority) = server.split_once("://").ok_or(FORM)?;
+    if !matches!(scheme, "nats" | "tls") {
+        return Err(FORM);
+    }
+    if authority.contains('@') {
+        return Err("must not hold a user or password: name a Secret in spec.nats.credentials");
+    }
+    let (host, port) = match authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'))
+    {
+        Some((host, port)) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, port),
+        Some(_) => return Err(FORM),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let is_ip_v6 = host.contains(':');
+    let named = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if !named && !is_ip_v6 {
+        return Err(FORM);
+    }
+    match port.strip_prefix(':').map(str::parse::<u16>) {
+        None if port.is_empty() => Ok(()),
+        Some(Ok(port)) if port > 0 => Ok(()),
+        _ => Err("must end with a port from 1 to 65535, or with none for 4222"),
+    }
+}
+
+fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<NatsTls> {
+    let v1alpha1::NatsTls {
+        ca_ref,
+        client_certificate_ref,
+    } = spec;
+    let ca = ca_ref.map(|CaRef { kind, name, key }| {
+        let path = "spec.nats.tls.caRef";
+        match kind {
+            CaRefKind::ConfigMap => findings.config_map(path, &name, &key),
+            CaRefKind::Secret => findings.secret(path, &name, &key),
+        }
+    });
+    let client_certificate = client_certificate_ref.map(|SecretRef { name }| {
+        certificate("spec.nats.tls.clientCertificateRef", &name, findings)
+    });
+    Some(NatsTls {
+        ca: flat(ca)?,
+        client_certificate: flat(client_certificate)?,
+    })
+}
+
+/// The two keys of a Secret of type `kubernetes.io/tls`.
+pub(super) fn certificate(
+    path: &str,
+    name: &str,
+    findings: &mut Findings<'_>,
+) -> Option<Certificate> {
+    let chain = findings.secret(path, name, "tls.crt");
+    // One sentence for a Secret that is missing, not one for each key.
+    let key = chain
+        .as_ref()
+        .and_then(|_| findings.secret(path, name, "tls.key"));
+    Some(Certificate {
+        chain: chain?,
+        key: key?,
+    })
+}
+
+fn nats_credentials(
+    spec: v1alpha1::Credentials,
+    findings: &mut Findings<'_>,
+) -> Option<Credentials> {
+    let v1alpha1::Credentials {
+        type_,
+        secret_ref: KeyRef { name, key },
+    } = spec;
+    let path = "spec.nats.credentials.secretRef";
+    let key = key.unwrap_or_default();
+    match type_ {
+        CredentialsType::Creds => findings.secret(path, &name, &key).map(Credentials::Creds),
+        CredentialsType::NKey => findings.secret(path, &name, &key).map(Credentials::NKey),
+        CredentialsType::Token => findings.secret(path, &name, &key).map(Credentials::Token),
+        CredentialsType::UserPassword => {
+            let user = findings.secret(path, &name, "username")?;
+            let password = findings.secret(path, &name, "password")?;
+            Some(Credentials::UserPassword { user, password })
+        }
+    }
+}
