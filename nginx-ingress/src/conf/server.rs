@@ -25,8 +25,8 @@ const _: () = assert!(
 const PROXY_BUFFER: NginxSize = NginxSize::from_kib(1);
 
 /// nginx keeps a buffer of this size with every TLS connection, for the head of the answer alone;
-/// frames are written past it. Measured with nginx 1.22 and 1,000 idle sockets: 29.2 KB each instead
-/// of 39.0 KB with its default of 16k (13.3 KB without TLS).
+/// frames are written past it. Measured with nginx 1.22 and 1,000 idle sockets: 29.2 KB each
+/// instead of 39.0 KB with its default of 16k (13.3 KB without TLS).
 const TLS_BUFFER: NginxSize = NginxSize::from_kib(1);
 
 /// Clients that come back all at once wait here instead of being refused. The kernel cuts it to
