@@ -10,7 +10,12 @@ pub struct PublishArgs {
     /// The payload.
     text: String,
     /// The server.
-    #[arg(long, value_name = "URL", default_value = "nats://127.0.0.1:4222", env = "NATS_URL")]
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "nats://127.0.0.1:4222",
+        env = "NATS_URL"
+    )]
     server: String,
     /// A .creds file, where the server asks for one.
     #[arg(long, value_name = "FILE")]
@@ -58,21 +63,35 @@ impl PublishError {
 
 /// Publishes, and returns once the server has it.
 pub async fn publish(args: PublishArgs) -> Result<(), PublishError> {
-    let PublishArgs { subject, text, server, creds } = args;
+    let PublishArgs {
+        subject,
+        text,
+        server,
+        creds,
+    } = args;
     if subject.parse::<wsgateway_crds::value::Subject>().is_err() {
         return Err(PublishError::Subject(subject));
     }
     let options = match creds {
-        Some(path) => ConnectOptions::with_credentials_file(&path).await.map_err(|source| {
-            PublishError::Creds { path: path.display().to_string(), source }
-        })?,
+        Some(path) => ConnectOptions::with_credentials_file(&path)
+            .await
+            .map_err(|source| PublishError::Creds {
+                path: path.display().to_string(),
+                source,
+            })?,
         None => ConnectOptions::new(),
     };
     let client = options
         .connect(&server)
         .await
-        .map_err(|source| PublishError::Connect { server: server.clone(), source })?;
+        .map_err(|source| PublishError::Connect {
+            server: server.clone(),
+            source,
+        })?;
     let lost = |error: &dyn std::fmt::Display| PublishError::Send(error.to_string());
-    client.publish(subject, text.into()).await.map_err(|error| lost(&error))?;
+    client
+        .publish(subject, text.into())
+        .await
+        .map_err(|error| lost(&error))?;
     client.flush().await.map_err(|error| lost(&error))
 }

@@ -132,7 +132,10 @@ impl CertificateError {
 
 /// The names of a local certificate: this machine's, and those that clients ask for.
 pub fn names<'a>(hosts: impl IntoIterator<Item = &'a str>, listen: &[IpAddr]) -> BTreeSet<String> {
-    let specified = listen.iter().filter(|ip| !ip.is_unspecified()).map(ToString::to_string);
+    let specified = listen
+        .iter()
+        .filter(|ip| !ip.is_unspecified())
+        .map(ToString::to_string);
     ["localhost", "127.0.0.1", "::1"]
         .into_iter()
         .chain(hosts)
@@ -184,10 +187,13 @@ pub fn given(
         .map_err(|error| no_certificate(certificate.to_owned(), error.to_string()))?;
     if SystemTime::from(parsed.validity().not_after.to_datetime()) < now {
         let ended = parsed.validity().not_after.to_string();
-        return Err(CertificateError::Expired { path: certificate.to_owned(), ended });
+        return Err(CertificateError::Expired {
+            path: certificate.to_owned(),
+            ended,
+        });
     }
-    let der = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| unreadable_or(key, error, no_key))?;
+    let der =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable_or(key, error, no_key))?;
     match CertifiedKey::from_der(chain, der, &rustls::crypto::ring::default_provider()) {
         Ok(_) => {}
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
@@ -199,10 +205,16 @@ pub fn given(
         Err(error) => return Err(no_key(key.to_owned(), error.to_string())),
     }
     let absolute = |path: &Path| {
-        std::path::absolute(path)
-            .map_err(|source| CertificateError::Unreadable { path: path.to_owned(), source })
+        std::path::absolute(path).map_err(|source| CertificateError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
     };
-    Ok(Certificate { certificate: absolute(certificate)?, key: absolute(key)?, authority: None })
+    Ok(Certificate {
+        certificate: absolute(certificate)?,
+        key: absolute(key)?,
+        authority: None,
+    })
 }
 
 fn no_certificate(path: PathBuf, why: String) -> CertificateError {
@@ -233,7 +245,12 @@ fn authority(
     now: SystemTime,
 ) -> Result<(Vec<u8>, Issuer<'static, KeyPair>), CertificateError> {
     if let (Some(certificate), Some(key)) = (state.read(AUTHORITY), state.read(AUTHORITY_KEY))
-        && given(&state.path(AUTHORITY), &state.path(AUTHORITY_KEY), now + lifetime.life).is_ok()
+        && given(
+            &state.path(AUTHORITY),
+            &state.path(AUTHORITY_KEY),
+            now + lifetime.life,
+        )
+        .is_ok()
         && let Ok(der) = CertificateDer::from_pem_slice(certificate.as_bytes())
         && let Ok(issuer) = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(&key)?)
     {
@@ -243,8 +260,12 @@ fn authority(
     let mut params = CertificateParams::default();
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + AUTHORITY_LIFE).into();
-    params.distinguished_name.push(DnType::OrganizationName, "wsgateway");
-    params.distinguished_name.push(DnType::CommonName, format!("wsgw local CA of {}", user()));
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "wsgateway");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("wsgw local CA of {}", user()));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
@@ -255,7 +276,10 @@ fn authority(
 
 /// So that a person who trusts several authorities can tell them apart.
 fn user() -> String {
-    std::env::var("USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "nobody".to_owned())
+    std::env::var("USER")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "nobody".to_owned())
 }
 
 fn leaf_params(
@@ -266,7 +290,9 @@ fn leaf_params(
     let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + lifetime.life).into();
-    params.distinguished_name.push(DnType::CommonName, "wsgateway");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "wsgateway");
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
@@ -280,10 +306,13 @@ fn is_current_leaf(
     names: &BTreeSet<String>,
     until: SystemTime,
 ) -> bool {
-    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else { return false };
-    let (Ok((_, leaf)), Ok((_, authority))) =
-        (X509Certificate::from_der(&der), X509Certificate::from_der(authority))
-    else {
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+        return false;
+    };
+    let (Ok((_, leaf)), Ok((_, authority))) = (
+        X509Certificate::from_der(&der),
+        X509Certificate::from_der(authority),
+    ) else {
         return false;
     };
     SystemTime::from(leaf.validity().not_after.to_datetime()) > until
@@ -293,13 +322,19 @@ fn is_current_leaf(
 
 fn alternative_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
-    let names = extension.iter().flat_map(|extension| &extension.value.general_names);
+    let names = extension
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
     names
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
             GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
-                _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+                4 => <[u8; 4]>::try_from(*bytes)
+                    .ok()
+                    .map(|b| IpAddr::from(b).to_string()),
+                _ => <[u8; 16]>::try_from(*bytes)
+                    .ok()
+                    .map(|b| IpAddr::from(b).to_string()),
             },
             _ => None,
         })
@@ -322,11 +357,18 @@ mod tests {
             let names = names(hosts.iter().copied(), &["10.1.2.3".parse().unwrap()]);
             let (files, new) = local(&state, &names, LEAF, now).unwrap();
             let read = |path: &Path| fs::read_to_string(path).unwrap();
-            (read(&files.certificate), read(&files.authority.unwrap()), new)
+            (
+                read(&files.certificate),
+                read(&files.authority.unwrap()),
+                new,
+            )
         };
         let (leaf, authority, new) = provide(&["ws.example.com"], now);
         assert!(new);
-        assert_eq!(provide(&["ws.example.com"], now), (leaf.clone(), authority.clone(), false));
+        assert_eq!(
+            provide(&["ws.example.com"], now),
+            (leaf.clone(), authority.clone(), false)
+        );
 
         let (other, same, new) = provide(&["*.example.com"], now);
         assert!(new && other != leaf && same == authority);
@@ -350,7 +392,12 @@ mod tests {
         let now = SystemTime::now();
         let (files, _) = local(&state, &names([], &[]), LEAF, now).unwrap();
         state.write("garbage", "no PEM").unwrap();
-        state.write("broken", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        state
+            .write(
+                "broken",
+                "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            )
+            .unwrap();
         let (certificate, key) = (files.certificate.clone(), files.key.clone());
         let check = |certificate: &Path, key: &Path, now, reason| {
             let error = given(certificate, key, now).unwrap_err();
@@ -358,7 +405,12 @@ mod tests {
         };
         given(&certificate, &key, now).unwrap();
         check(&state.path("missing"), &key, now, "CertificateUnreadable");
-        check(&certificate, &state.path("missing"), now, "CertificateUnreadable");
+        check(
+            &certificate,
+            &state.path("missing"),
+            now,
+            "CertificateUnreadable",
+        );
         check(&state.path("garbage"), &key, now, "NoCertificate");
         check(&state.path("broken"), &key, now, "NoCertificate");
         check(&key, &key, now, "NoCertificate");

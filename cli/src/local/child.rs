@@ -171,8 +171,18 @@ impl Child {
         let (orders, order) = watch::channel(Order::Run);
         let (phases, phase) = watch::channel(Phase::Starting);
         let name = program.name.clone();
-        let keeper = Keeper { program, context: context.clone(), order, phases };
-        Self { name, orders, phase, task: tokio::spawn(keeper.keep()) }
+        let keeper = Keeper {
+            program,
+            context: context.clone(),
+            order,
+            phases,
+        };
+        Self {
+            name,
+            orders,
+            phase,
+            task: tokio::spawn(keeper.keep()),
+        }
     }
 
     /// Its name.
@@ -194,31 +204,42 @@ impl Child {
         let decided = phase.wait_for(|phase| {
             matches!(phase, Phase::Running(_) | Phase::Failed(_) | Phase::Stopped)
         });
-        match tokio::time::timeout(patience, decided).await.map(|phase| phase.map(|p| p.clone())) {
+        match tokio::time::timeout(patience, decided)
+            .await
+            .map(|phase| phase.map(|p| p.clone()))
+        {
             Ok(Ok(Phase::Running(_))) => Ok(()),
-            Ok(Ok(Phase::Failed(why))) => {
-                Err(ChildError::Failed { name: self.name.clone(), why })
-            }
-            Ok(_) => {
-                Err(ChildError::Failed { name: self.name.clone(), why: "was stopped".to_owned() })
-            }
-            Err(_) => Err(ChildError::NotReady { name: self.name.clone(), patience }),
+            Ok(Ok(Phase::Failed(why))) => Err(ChildError::Failed {
+                name: self.name.clone(),
+                why,
+            }),
+            Ok(_) => Err(ChildError::Failed {
+                name: self.name.clone(),
+                why: "was stopped".to_owned(),
+            }),
+            Err(_) => Err(ChildError::NotReady {
+                name: self.name.clone(),
+                patience,
+            }),
         }
     }
 
     /// Sends it alone a signal, such as SIGHUP. Says whether there was somebody to send it to.
     pub fn signal(&self, signal: Signal) -> bool {
-        self.pid().is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
+        self.pid()
+            .is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok())
     }
 
     /// Tells it to end in order.
     pub fn tell_to_stop(&self) {
-        self.orders.send_if_modified(|order| raise(order, Order::Stop));
+        self.orders
+            .send_if_modified(|order| raise(order, Order::Stop));
     }
 
     /// Ends it at once.
     pub fn tell_to_die(&self) {
-        self.orders.send_if_modified(|order| raise(order, Order::Kill));
+        self.orders
+            .send_if_modified(|order| raise(order, Order::Kill));
     }
 
     /// Awaits its end, once it has been told.
@@ -257,7 +278,10 @@ impl Keeper {
             let begin = Instant::now();
             match self.run(is_first).await {
                 End::Told => break,
-                End::ByItself { why, was_ready: false } if is_first => {
+                End::ByItself {
+                    why,
+                    was_ready: false,
+                } if is_first => {
                     leftover::forget(&self.context.state, &self.program.name);
                     self.phases.send_replace(Phase::Failed(why));
                     return;
@@ -290,8 +314,14 @@ impl Keeper {
         let mut process = match spawn(&self.program) {
             Ok(process) => process,
             Err(error) => {
-                let why = format!("cannot be started from {}: {error}", self.program.path.display());
-                return End::ByItself { why, was_ready: false };
+                let why = format!(
+                    "cannot be started from {}: {error}",
+                    self.program.path.display()
+                );
+                return End::ByItself {
+                    why,
+                    was_ready: false,
+                };
             }
         };
         let pid = process.id().map_or(0, u32::cast_signed);
@@ -329,7 +359,10 @@ impl Keeper {
         lines.finish().await;
         match end {
             None => End::Told,
-            Some(ended) => End::ByItself { why: describe(ended, lines.last()), was_ready },
+            Some(ended) => End::ByItself {
+                why: describe(ended, lines.last()),
+                was_ready,
+            },
         }
     }
 
@@ -380,7 +413,11 @@ fn describe(ended: std::io::Result<ExitStatus>, last_line: String) -> String {
         },
         Err(error) => format!("is lost: {error}"),
     };
-    if last_line.is_empty() { how } else { format!("{how} (its last line: {last_line})") }
+    if last_line.is_empty() {
+        how
+    } else {
+        format!("{how} (its last line: {last_line})")
+    }
 }
 
 /// The two outputs of a child, on their way to the console.
@@ -391,7 +428,10 @@ struct Lines {
 
 impl Lines {
     fn follow(process: &mut tokio::process::Child, name: &str, console: Console) -> Self {
-        let mut lines = Self { tasks: JoinSet::new(), last: Arc::default() };
+        let mut lines = Self {
+            tasks: JoinSet::new(),
+            last: Arc::default(),
+        };
         if let Some(stdout) = process.stdout.take() {
             lines.pass_on(stdout, name, console);
         }
@@ -401,13 +441,19 @@ impl Lines {
         lines
     }
 
-    fn pass_on(&mut self, output: impl AsyncRead + Unpin + Send + 'static, name: &str, console: Console) {
+    fn pass_on(
+        &mut self,
+        output: impl AsyncRead + Unpin + Send + 'static,
+        name: &str,
+        console: Console,
+    ) {
         let name = name.to_owned();
         let last = Arc::clone(&self.last);
         self.tasks.spawn(each_line(output, move |line| {
             console.line(&name, line);
             if !line.trim().is_empty() {
-                line.trim().clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
+                line.trim()
+                    .clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
             }
         }));
     }
@@ -421,7 +467,10 @@ impl Lines {
     }
 
     fn last(&self) -> String {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -475,7 +524,14 @@ mod tests {
     async fn context(name: &str) -> (Scratch, Context) {
         let scratch = Scratch::new(name);
         let state = Arc::new(StateDir::open(&scratch.0).await.unwrap());
-        (scratch, Context { console: Console::new(), state, restarts: Restarts::default() })
+        (
+            scratch,
+            Context {
+                console: Console::new(),
+                state,
+                restarts: Restarts::default(),
+            },
+        )
     }
 
     #[tokio::test]
@@ -488,7 +544,10 @@ mod tests {
         assert!(child.signal(Signal::SIGKILL));
         let mut phase = child.phase.clone();
         let again = phase.wait_for(|phase| matches!(phase, Phase::Running(pid) if *pid != first));
-        tokio::time::timeout(Duration::from_secs(5), again).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), again)
+            .await
+            .unwrap()
+            .unwrap();
         assert!(leftover::members(first).is_empty());
         assert_eq!(context.restarts.counted("nginx"), 1);
 
@@ -503,18 +562,31 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_ends_before_it_is_ready_has_failed_with_its_last_line() {
         let (_scratch, context) = context("failed").await;
-        let closed = Ready::NatsInfo((std::net::Ipv4Addr::LOCALHOST, port::free(21_000, &[]).unwrap()).into());
+        let closed = Ready::NatsInfo(
+            (
+                std::net::Ipv4Addr::LOCALHOST,
+                port::free(21_000, &[]).unwrap(),
+            )
+                .into(),
+        );
         let program = shell("nats", "echo begin; echo 'no room' >&2; exit 3", closed);
         let child = Child::start(program, &context);
         let error = child.ready(Duration::from_secs(5)).await.unwrap_err();
         let text = "nats ended with exit code 3 (its last line: no room)";
-        assert_eq!((error.reason(), error.to_string().as_str()), ("ChildFailed", text));
+        assert_eq!(
+            (error.reason(), error.to_string().as_str()),
+            ("ChildFailed", text)
+        );
     }
 
     #[tokio::test]
     async fn a_child_that_does_not_end_is_killed() {
         let (_scratch, context) = context("stubborn").await;
-        let program = shell("worker-1", "trap '' TERM; while :; do sleep 0.1; done", nats_like().await);
+        let program = shell(
+            "worker-1",
+            "trap '' TERM; while :; do sleep 0.1; done",
+            nats_like().await,
+        );
         let mut child = Child::start(program, &context);
         child.ready(Duration::from_secs(5)).await.unwrap();
         let pid = child.pid().unwrap();

@@ -24,12 +24,16 @@ impl Console {
     /// Colours are used on a terminal alone, and never where `NO_COLOR` is set (<https://no-color.org>).
     pub fn new() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colours: wanted && io::stdout().is_terminal() }
+        Self {
+            colours: wanted && io::stdout().is_terminal(),
+        }
     }
 
     /// What a child said.
     pub fn line(self, child: &str, text: &str) {
-        let colour = child.bytes().fold(0_usize, |sum, byte| sum + usize::from(byte));
+        let colour = child
+            .bytes()
+            .fold(0_usize, |sum, byte| sum + usize::from(byte));
         let colour = COLOURS.get(colour % COLOURS.len()).copied();
         self.write(child, colour, text);
     }
@@ -51,7 +55,9 @@ impl Console {
 
     fn write(self, name: &str, colour: Option<u8>, text: &str) {
         match colour.filter(|_| self.colours) {
-            Some(colour) => put(&format!("\x1b[{colour}m{name:<NAME_WIDTH$} |\x1b[0m {text}\n")),
+            Some(colour) => put(&format!(
+                "\x1b[{colour}m{name:<NAME_WIDTH$} |\x1b[0m {text}\n"
+            )),
             None => put(&format!("{name:<NAME_WIDTH$} | {text}\n")),
         }
     }
@@ -66,5 +72,7 @@ impl Default for Console {
 /// One write, so that lines stay whole. A reader that went away is no reason to stop a gateway.
 fn put(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
 }

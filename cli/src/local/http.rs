@@ -20,15 +20,19 @@ pub(super) async fn get(address: SocketAddr, path: &str) -> io::Result<(StatusCo
 
 async fn exchange(address: SocketAddr, path: &str) -> io::Result<(StatusCode, String)> {
     let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
     let request = Request::get(path)
         .header(header::HOST, address.to_string())
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
     let answer = async {
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_BYTES_MAX);
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();

@@ -53,7 +53,12 @@ pub struct Stat {
 pub fn record(state: &StateDir, name: &str, pid: i32) -> Result<(), StateError> {
     let Some(stat) = stat(pid) else { return Ok(()) };
     let program = program(pid).unwrap_or_default();
-    let text = format!("{pid} {} {} {}\n", stat.started_ticks, boot(), program.display());
+    let text = format!(
+        "{pid} {} {} {}\n",
+        stat.started_ticks,
+        boot(),
+        program.display()
+    );
     state.write(&file(name), text).map(drop)
 }
 
@@ -69,10 +74,15 @@ fn file(name: &str) -> String {
 /// Kills every group that is written down and still runs, and awaits its end. Returns the names.
 pub async fn end(state: &StateDir) -> Vec<String> {
     let mut ended = Vec::new();
-    let entries = fs::read_dir(state.path(DIR)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(state.path(DIR))
+        .into_iter()
+        .flatten()
+        .flatten();
     for entry in entries {
         let path = entry.path();
-        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
+            continue;
+        };
         let record = fs::read_to_string(&path).ok().as_deref().and_then(parse);
         if let Some(record) = record
             && runs(&record)
@@ -126,7 +136,12 @@ fn parse(text: &str) -> Option<Record> {
     let group = words.next()?.parse().ok().filter(|group| *group > 1)?;
     let started_ticks = words.next()?.parse().ok()?;
     let boot = words.next()?.to_owned();
-    Some(Record { group, started_ticks, boot, program: PathBuf::from(words.next()?) })
+    Some(Record {
+        group,
+        started_ticks,
+        boot,
+        program: PathBuf::from(words.next()?),
+    })
 }
 
 fn stat(pid: i32) -> Option<Stat> {
@@ -158,7 +173,9 @@ fn boot() -> String {
 /// The program that a process runs, also where its file has been replaced since.
 fn program(pid: i32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let text = path.to_str().map(|text| text.strip_suffix(" (deleted)").unwrap_or(text));
+    let text = path
+        .to_str()
+        .map(|text| text.strip_suffix(" (deleted)").unwrap_or(text));
     Some(text.map_or_else(|| path.clone(), |text| Path::new(text).to_owned()))
 }
 
@@ -173,7 +190,13 @@ mod tests {
     fn a_stat_line_is_read_whatever_the_command_is_called() {
         let line = "42 (a) (b c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n";
         let stat = parse_stat(42, line).unwrap();
-        let expected = Stat { pid: 42, state: 'S', parent: 1, group: 42, started_ticks: 98_765 };
+        let expected = Stat {
+            pid: 42,
+            state: 'S',
+            parent: 1,
+            group: 42,
+            started_ticks: 98_765,
+        };
         assert_eq!(stat, expected);
     }
 
@@ -182,7 +205,11 @@ mod tests {
         let scratch = Scratch::new("leftover");
         let state = StateDir::open(&scratch.0).await.unwrap();
         let start = |script: &str| {
-            Command::new("sh").args(["-c", script]).process_group(0).spawn().unwrap()
+            Command::new("sh")
+                .args(["-c", script])
+                .process_group(0)
+                .spawn()
+                .unwrap()
         };
         let mut left = start("sleep 1000 & wait");
         let mut stranger = start("sleep 1000 & wait");

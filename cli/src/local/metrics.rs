@@ -47,7 +47,9 @@ impl Restarts {
     }
 
     fn of(&self, child: &str) -> Counter {
-        self.0.get_or_create_owned(&ChildLabel { child: child.to_owned() })
+        self.0.get_or_create_owned(&ChildLabel {
+            child: child.to_owned(),
+        })
     }
 }
 
@@ -82,7 +84,11 @@ impl Metrics {
             "How often a child of wsgw local ended by itself and was started again",
             restarts.0.clone(),
         );
-        Self { registry, nginx, page }
+        Self {
+            registry,
+            nginx,
+            page,
+        }
     }
 
     /// Serves `/metrics` until it is dropped.

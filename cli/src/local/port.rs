@@ -57,11 +57,17 @@ pub fn check(address: SocketAddr, flag: &'static str) -> Result<bool, PortError>
     match TcpListener::bind(address) {
         Ok(_) => Ok(true),
         Err(error) => match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                Err(PortError::Taken { port: address.port(), ip: address.ip(), flag })
-            }
+            io::ErrorKind::AddrInUse => Err(PortError::Taken {
+                port: address.port(),
+                ip: address.ip(),
+                flag,
+            }),
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported => Ok(false),
-            _ => Err(PortError::Refused { address, flag, source: error }),
+            _ => Err(PortError::Refused {
+                address,
+                flag,
+                source: error,
+            }),
         },
     }
 }
@@ -85,7 +91,10 @@ mod tests {
         let error = check(held.local_addr().unwrap(), "--https-port").unwrap_err();
         assert_eq!(error.reason(), "PortTaken");
         let text = error.to_string();
-        assert!(text.contains(&first.to_string()) && text.contains("--https-port"), "{text}");
+        assert!(
+            text.contains(&first.to_string()) && text.contains("--https-port"),
+            "{text}"
+        );
         let second = free(first, &[]).unwrap();
         assert!(second > first);
         assert!(free(first, &[second]).unwrap() > second);
@@ -95,6 +104,9 @@ mod tests {
 
     #[test]
     fn no_port_of_outgoing_connections_is_chosen() {
-        assert_eq!(free(EPHEMERAL_FIRST, &[]).unwrap_err().reason(), "NoPortLeft");
+        assert_eq!(
+            free(EPHEMERAL_FIRST, &[]).unwrap_err().reason(),
+            "NoPortLeft"
+        );
     }
 }

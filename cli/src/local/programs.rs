@@ -84,10 +84,15 @@ impl Program {
     pub fn find(self, named: Option<&Path>) -> Result<PathBuf, ProgramError> {
         let flag = self.flag();
         if let Some(path) = named {
-            let refused = || ProgramError::NoProgram { flag, path: path.to_owned() };
+            let refused = || ProgramError::NoProgram {
+                flag,
+                path: path.to_owned(),
+            };
             return executable(path).ok_or_else(refused);
         }
-        let beside = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+        let beside = env::current_exe()
+            .ok()
+            .and_then(|exe| exe.parent().map(Path::to_owned));
         let path = env::var_os("PATH").unwrap_or_default();
         beside
             .filter(|_| self == Self::Gateway)
@@ -95,7 +100,11 @@ impl Program {
             .chain(env::split_paths(&path))
             .chain(SERVER_DIRS.map(PathBuf::from))
             .find_map(|folder| executable(&folder.join(self.name())))
-            .ok_or(ProgramError::Missing { name: self.name(), advice: self.advice(), flag })
+            .ok_or(ProgramError::Missing {
+                name: self.name(),
+                advice: self.advice(),
+                flag,
+            })
     }
 }
 
@@ -118,7 +127,10 @@ mod tests {
 
     #[test]
     fn what_is_named_must_be_a_program() {
-        assert_eq!(Program::Nginx.find(Some(Path::new("/bin/sh"))).unwrap(), Path::new("/bin/sh"));
+        assert_eq!(
+            Program::Nginx.find(Some(Path::new("/bin/sh"))).unwrap(),
+            Path::new("/bin/sh")
+        );
         for path in ["/nowhere/nginx", "/etc/passwd", "/tmp"] {
             let error = Program::Nginx.find(Some(Path::new(path))).unwrap_err();
             assert_eq!(error.reason(), "NoProgram");

@@ -51,7 +51,11 @@ impl StateError {
 
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 }
 
@@ -65,7 +69,11 @@ pub struct StateDir {
 
 /// `$XDG_STATE_HOME/wsgateway/local/<name>`, where `~/.local/state` stands for a variable that is not set.
 pub fn default_path(name: &str) -> Result<PathBuf, StateError> {
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let variable = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let state = variable("XDG_STATE_HOME")
         .or_else(|| variable("HOME").map(|home| home.join(".local/state")))
         .ok_or(StateError::NoHome)?;

@@ -31,11 +31,26 @@ impl StubStatus {
     /// Reads the page. `None` where it is another page.
     pub fn parse(page: &str) -> Option<Self> {
         let mut lines = page.lines();
-        let active = lines.next()?.strip_prefix("Active connections: ")?.trim().parse().ok()?;
-        lines.next().filter(|line| line.starts_with("server accepts handled requests"))?;
+        let active = lines
+            .next()?
+            .strip_prefix("Active connections: ")?
+            .trim()
+            .parse()
+            .ok()?;
+        lines
+            .next()
+            .filter(|line| line.starts_with("server accepts handled requests"))?;
         let [accepted, handled, requests] = numbers(lines.next()?)?;
         let [reading, writing, waiting] = numbers(lines.next()?)?;
-        Some(Self { active, accepted, handled, requests, reading, writing, waiting })
+        Some(Self {
+            active,
+            accepted,
+            handled,
+            requests,
+            reading,
+            writing,
+            waiting,
+        })
     }
 }
 
@@ -67,18 +82,46 @@ impl Collector for NginxMetrics {
             let gauge = ConstGauge::new(value.cast_signed());
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
-        gauge("nginx_up", "1 where the last scrape of nginx succeeded", last.is_some().into())?;
+        gauge(
+            "nginx_up",
+            "1 where the last scrape of nginx succeeded",
+            last.is_some().into(),
+        )?;
         let Some(status) = last else { return Ok(()) };
-        gauge("nginx_connections_active", "Open client connections", status.active)?;
-        gauge("nginx_connections_reading", "Connections being read", status.reading)?;
-        gauge("nginx_connections_writing", "Connections being written", status.writing)?;
-        gauge("nginx_connections_waiting", "Idle client connections", status.waiting)?;
+        gauge(
+            "nginx_connections_active",
+            "Open client connections",
+            status.active,
+        )?;
+        gauge(
+            "nginx_connections_reading",
+            "Connections being read",
+            status.reading,
+        )?;
+        gauge(
+            "nginx_connections_writing",
+            "Connections being written",
+            status.writing,
+        )?;
+        gauge(
+            "nginx_connections_waiting",
+            "Idle client connections",
+            status.waiting,
+        )?;
         let mut counter = |name, help, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
-        counter("nginx_connections_accepted", "Accepted client connections", status.accepted)?;
-        counter("nginx_connections_handled", "Handled client connections", status.handled)?;
+        counter(
+            "nginx_connections_accepted",
+            "Accepted client connections",
+            status.accepted,
+        )?;
+        counter(
+            "nginx_connections_handled",
+            "Handled client connections",
+            status.handled,
+        )?;
         counter("nginx_http_requests", "HTTP requests", status.requests)
     }
 }
@@ -105,7 +148,12 @@ mod tests {
             waiting: 106,
         };
         assert_eq!(status, expected);
-        for page in ["", "404", "Active connections: x\n", &PAGE.replace("6 W", "W")] {
+        for page in [
+            "",
+            "404",
+            "Active connections: x\n",
+            &PAGE.replace("6 W", "W"),
+        ] {
             assert_eq!(StubStatus::parse(page), None, "{page:?}");
         }
     }
@@ -120,7 +168,11 @@ mod tests {
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
             text
         };
-        assert!(text().contains("\nnginx_up 0\n") && !text().contains("active"), "{}", text());
+        assert!(
+            text().contains("\nnginx_up 0\n") && !text().contains("active"),
+            "{}",
+            text()
+        );
         metrics.set(StubStatus::parse(PAGE));
         for line in [
             "nginx_up 1",

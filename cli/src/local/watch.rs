@@ -30,7 +30,12 @@ impl Watched {
     /// Watches a file whose content is known.
     pub fn new(path: &Path, seen: String) -> Self {
         let (touch, touched) = mpsc::channel(1);
-        Self { path: path.to_owned(), seen: Some(seen), touched, _watcher: watcher(path, touch) }
+        Self {
+            path: path.to_owned(),
+            seen: Some(seen),
+            touched,
+            _watcher: watcher(path, touch),
+        }
     }
 
     /// Awaits another content, and returns it. A file that can no longer be read is reported once. May be dropped
@@ -75,7 +80,9 @@ fn watcher(path: &Path, touch: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
         }
     })
     .ok()?;
-    watcher.watch(path.parent()?, RecursiveMode::NonRecursive).ok()?;
+    watcher
+        .watch(path.parent()?, RecursiveMode::NonRecursive)
+        .ok()?;
     Some(watcher)
 }
 
@@ -94,7 +101,9 @@ mod tests {
         fs::write(&path, "one").unwrap();
         let mut watched = Watched::new(&path, "one".to_owned());
         let soon = async |watched: &mut Watched| {
-            tokio::time::timeout(Duration::from_secs(5), watched.changed()).await.unwrap()
+            tokio::time::timeout(Duration::from_secs(5), watched.changed())
+                .await
+                .unwrap()
         };
 
         // Replaced, as editors do.
@@ -105,7 +114,10 @@ mod tests {
         fs::write(&path, "three").unwrap();
         assert_eq!(soon(&mut watched).await.unwrap(), "three");
         fs::remove_file(&path).unwrap();
-        assert_eq!(soon(&mut watched).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            soon(&mut watched).await.unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
         fs::write(&path, "four").unwrap();
         assert_eq!(soon(&mut watched).await.unwrap(), "four");
         // The same again is no change.

@@ -1,0 +1,70 @@
+//! The command line, and which function each subcommand is.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    lint::{self, LintArgs},
+    local::{
+        self,
+        console::Console,
+        guard::{self, GuardArgs},
+        settings::LocalArgs,
+    },
+    publish::{self, PublishArgs},
+};
+
+/// WebSocket gateways in front of NATS: run one on this machine, or check a manifest.
+#[derive(Debug, Parser)]
+#[command(name = "wsgw", version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a `WsGateway` on this machine: workers, a real nginx with TLS, and a real NATS.
+    Local(Box<LocalArgs>),
+    /// Say what is wrong in manifests: a line for each, and exit code 1.
+    Lint(LintArgs),
+    /// Publish a message to NATS.
+    Pub(PublishArgs),
+    /// End what a killed `wsgw local` leaves.
+    #[command(name = guard::COMMAND, hide = true)]
+    Guard(GuardArgs),
+}
+
+/// Does what the command line asks for. What is wrong goes to standard error, a line for each thing.
+pub async fn run(args: Args) -> ExitCode {
+    match args.command {
+        Command::Local(args) => outcome(Box::pin(local::run((*args).into(), Console::new())).await),
+        Command::Lint(args) => {
+            let wrong = lint::lint(args);
+            for error in &wrong {
+                println!("{error}");
+            }
+            if wrong.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Command::Pub(args) => outcome(publish::publish(args).await),
+        Command::Guard(args) => {
+            guard::stand(args).await;
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn outcome(result: Result<(), impl std::error::Error>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    for line in error.to_string().lines() {
+        eprintln!("wsgw: {line}");
+    }
+    ExitCode::FAILURE
+}
