@@ -60,6 +60,131 @@ impl Frame {
             opcode,
             masked: true,
             length: Length::Minimal,
+            payload: payload.into(),
+        }
+    }
+
+    /// A text message.
+    pub fn text(payload: impl Into<Vec<u8>>) -> Self {
+        Self::new(TEXT, payload)
+    }
+
+    /// A binary message.
+    pub fn binary(payload: impl Into<Vec<u8>>) -> Self {
+        Self::new(BINARY, payload)
+    }
+
+    /// The next part of a message that was not finished, and its end.
+    pub fn more(payload: impl Into<Vec<u8>>) -> Self {
+        Self::new(CONTINUATION, payload)
+    }
+
+    /// A close frame.
+    pub fn close(code: u16, reason: &str) -> Self {
+        Self::new(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat())
+    }
+
+    /// The same, not the last of its message.
+    #[must_use]
+    pub fn unfinished(self) -> Self {
+        Self { fin: false, ..self }
+    }
+
+    /// The same, with these reserved bits.
+    #[must_use]
+    pub fn reserved(self, reserved: u8) -> Self {
+        Self { reserved, ..self }
+    }
+
+    /// The same, not masked.
+    #[must_use]
+    pub fn unmasked(self) -> Self {
+        Self {
+            masked: false,
+            ..self
+        }
+    }
+
+    /// The same, with its length written so.
+    #[must_use]
+    pub fn length(self, length: Length) -> Self {
+        Self { length, ..self }
+    }
+
+    /// The code of a close frame that has one.
+    pub fn close_code(&self) -> Option<u16> {
+        let code = self
+            .payload
+            .first_chunk()
+            .map(|bytes| u16::from_be_bytes(*bytes));
+        code.filter(|_| self.opcode == CLOSE)
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mask = u8::from(self.masked) << 7;
+        let mut bytes = vec![u8::from(self.fin) << 7 | self.reserved << 4 | self.opcode];
+        let length = self.payload.len();
+        match (self.length, length) {
+            (Length::Claimed(claimed), _) => put_64_bits(&mut bytes, mask, claimed),
+            (Length::In64Bits, _) | (Length::Minimal, 0x1_0000..) => {
+                put_64_bits(&mut bytes, mask, length as u64);
+            }
+            (Length::In16Bits, _) | (Length::Minimal, 126..) => {
+                bytes.push(mask | FOLLOWS_IN_16_BITS);
+                bytes.extend((length as u16).to_be_bytes());
+            }
+            (Length::Minimal, _) => bytes.push(mask | length as u8),
+        }
+        if self.masked {
+            bytes.extend(KEY);
+            bytes.extend(
+                self.payload
+                    .iter()
+                    .zip(KEY.iter().cycle())
+                    .map(|(byte, key)| byte ^ key),
+            );
+        } else {
+            bytes.extend(&self.payload);
+        }
+        bytes
+    }
+
+    /// Takes the first frame off what was received, if it is complete.
+    pub fn decode(bytes: &mut Vec<u8>) -> Option<Self> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let (length, written, rest) = match second & 0x7F {
+            FOLLOWS_IN_16_BITS => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (
+                    u64::from(u16::from_be_bytes(*length)),
+                    Length::In16Bits,
+                    rest,
+                )
+            }
+            FOLLOWS_IN_64_BITS => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (u64::from_be_bytes(*length), Length::In64Bits, rest)
+            }
+            length => (u64::from(length), Length::Minimal, rest),
+        };
+        let masked = second & 0x80 != 0;
+        let (key, rest) = if masked {
+            rest.split_first_chunk()?
+        } else {
+            (&[0; 4], rest)
+        };
+        let length = usize::try_from(length).ok()?;
+        let payload = rest.get(..length)?;
+        let frame = Self {
+            fin: first & 0x80 != 0,
+            reserved: first >> 4 & 0x7,
+            opcode: first & 0xF,
+            masked,
+            length: match (written, length) {
+                (Length::In16Bits, 126..) | (Length::In64Bits, 0x1_0000..) => Length::Minimal,
+                _ => written,
+            },
             // Most frames that are read here come from a server, some of them by the gigabyte.
             payload: if masked {
                 payload

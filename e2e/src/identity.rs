@@ -69,7 +69,8 @@ fn token(issuer: &KeyPair, subject: &KeyPair, claims: &str) -> String {
     let header = BASE64.encode(r#"{"typ":"JWT","alg":"ed25519-nkey"}"#);
     let (issuer_key, subject_key) = (issuer.public_key(), subject.public_key());
     let body = BASE64.encode(format!(
-        r#"{{"jti":"{subject_key}","iat":1,"iss":"{issuer_key}","sub":"{subject_key}","name":"test","nats":{claims}}}"#
+        r#"{{"jti":"{subject_key}","iat":1,"iss":"{issuer_key}","sub":"{subject_key}",
+        "name":"test","nats":{claims}}}"#
     ));
     let signed = format!("{header}.{body}");
     let signature = BASE64.encode(issuer.sign(signed.as_bytes()).unwrap());

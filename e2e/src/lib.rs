@@ -8,7 +8,7 @@
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
 //! - What the kernel tells of a process: [`resources`].
 
-// A harness fails as a test fails, by panicking with a sentence; so its functions return plain values.
+// A harness fails as a test fails: it panics with a sentence, and returns plain values otherwise.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,

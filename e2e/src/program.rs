@@ -29,7 +29,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// Its file, where it is there: ours in `WSGATEWAY_BIN_DIR` (`target/release` unless set), others
+    /// Its file, if it is there: ours in `WSGATEWAY_BIN_DIR` (`target/release` unless set), others
     /// where the variable that `hack/obtain --env` prints says, else on the `PATH`.
     pub fn path(self) -> Option<PathBuf> {
         let (variable, name) = match self {

@@ -27,13 +27,25 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// The processes that it started and that run, by the parent that each names.
-pub fn children(pid: u32) -> Vec<u32> {
+/// The processes that it started and that run, and theirs in turn.
+pub fn descendants(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes
+    let all: Vec<(u32, u32)> = processes
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|&child| is_alive(child) && parent(child) == Some(pid))
-        .collect()
+        .filter(|&child| is_alive(child))
+        .filter_map(|child| Some((child, parent(child)?)))
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&ancestor) = found.get(next) {
+        found.extend(
+            all.iter()
+                .filter(|(_, parent)| *parent == ancestor)
+                .map(|(child, _)| child),
+        );
+        next += 1;
+    }
+    found.split_off(1)
 }
 
 fn parent(pid: u32) -> Option<u32> {

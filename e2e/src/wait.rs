@@ -30,7 +30,7 @@ pub fn until_true(what: &str, within: Duration, mut condition: impl FnMut() -> b
 }
 
 /// Lets time pass where the passing of time is the event itself, as for a silence.
-#[allow(clippy::disallowed_methods)] // Other processes' states can be polled alone, and a silence has no event.
+#[allow(clippy::disallowed_methods)] // A silence has no event to await.
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }

@@ -1,6 +1,6 @@
-//! What the gateway does when things around it fail, or are taken away, or are wrong from the start.
+//! What the gateway does when things around it fail, are taken away, or are wrong from the start.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // The functions of tests fail as tests do.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use std::{
     net::TcpListener,
@@ -201,32 +201,30 @@ fn a_changed_file_takes_effect_and_closes_only_what_it_forbids() {
 fn a_gateway_that_cannot_start_says_why_in_one_line() {
     let directory = Directory::make();
     let (clients, admin) = (Port::lease(), Port::lease());
-    let good = format!(
-        "boot:\n  listen: {{clients: \"{}\", admin: \"{}\"}}\n  nats: {{servers: [\"nats://127.0.0.1:1\"]}}\nlive:\n  \
-         routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
-        clients.address(),
-        admin.address()
-    );
+    let good = lonely(&clients, &admin);
     let instead = |old: &str, new: &str| {
         assert!(good.contains(old), "{old} is not in the good one");
         good.replace(old, new)
     };
-    let twice = "[{name: a, path: /a, fromClient: {type: Echo}}, {name: b, path: /a, fromClient: {type: Echo}}]";
-    let one = "[{name: a, path: /a, fromClient: {type: Echo}}]";
+    let one = "{name: a, path: /a, fromClient: {type: Echo}}";
+    let twice = &format!("{one}, {{name: b, path: /a, fromClient: {{type: Echo}}}}");
+    let token = "credentials: {type: Token, file: /nowhere}, servers:";
+    let slow_ping = "websocket: {pingPeriod: 60s, pongWait: 60s}\n  routes:";
+    let slow_write = "websocket: {writeWait: 60s, pongWait: 60s}\n  routes:";
     #[rustfmt::skip] // A row a line.
     let table = [
         ("no YAML", "{".to_owned(), ""),
         ("no part boot", "live: {routes: []}".to_owned(), "boot"),
-        ("no routes", instead(one, "[]"), "routes"),
+        ("no routes", instead(one, ""), "routes"),
         ("a path twice", instead(one, twice), "/a"),
         ("an unknown mode", instead("Echo", "Ecco"), "Ecco"),
         ("a path without a slash", instead("/a", "a"), "path"),
         ("no NATS server", instead("[\"nats://127.0.0.1:1\"]", "[]"), "servers"),
         ("a server that is no URL", instead("nats://127.0.0.1:1", "::::"), "servers"),
         ("no address", instead(&clients.address().to_string(), "nowhere"), "nowhere"),
-        ("a secret that is not there", instead("servers:", "credentials: {type: Token, file: /nowhere}, servers:"), "/nowhere"),
-        ("pings too rare", instead("routes:", "websocket: {pingPeriod: 60s, pongWait: 60s}\n  routes:"), "pingPeriod"),
-        ("writes too slow", instead("routes:", "websocket: {writeWait: 60s, pongWait: 60s}\n  routes:"), "writeWait"),
+        ("a secret that is not there", instead("servers:", token), "/nowhere"),
+        ("pings too rare", instead("routes:", slow_ping), "pingPeriod"),
+        ("writes too slow", instead("routes:", slow_write), "writeWait"),
     ];
     for (what, text, named) in table {
         row(what, || {
@@ -235,7 +233,7 @@ fn a_gateway_that_cannot_start_says_why_in_one_line() {
         });
     }
     row("no file", || {
-        check_refused("/nowhere.yaml", "/nowhere.yaml")
+        check_refused("/nowhere.yaml", "/nowhere.yaml");
     });
     for port in [&clients, &admin] {
         row("a port that is taken", || {
@@ -244,6 +242,17 @@ fn a_gateway_that_cannot_start_says_why_in_one_line() {
             check_refused(&file.display().to_string(), &port.number().to_string());
         });
     }
+}
+
+/// A good configuration whose NATS server is not there.
+fn lonely(clients: &Port, admin: &Port) -> String {
+    format!(
+        "boot:\n  listen: {{clients: \"{}\", admin: \"{}\"}}\n  \
+         nats: {{servers: [\"nats://127.0.0.1:1\"]}}\n\
+         live:\n  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
+        clients.address(),
+        admin.address()
+    )
 }
 
 /// The gateway must end with an error, and a line that holds `named`, within a short time.
@@ -265,15 +274,9 @@ fn check_refused(file: &str, named: &str) {
 fn a_gateway_that_still_waits_for_nats_ends_in_order() {
     let directory = Directory::make();
     let (clients, admin) = (Port::lease(), Port::lease());
-    let file = directory.write(
-        "gateway.yaml",
-        format!(
-            "boot:\n  listen: {{clients: \"{}\", admin: \"{}\"}}\n  nats: {{servers: [\"nats://127.0.0.1:1\"]}}\nlive:\n  \
-             drain: {{propagation: 100ms}}\n  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
-            clients.address(),
-            admin.address()
-        ),
-    );
+    let short = "drain: {propagation: 100ms}\n  routes:";
+    let text = lonely(&clients, &admin).replace("routes:", short);
+    let file = directory.write("gateway.yaml", text);
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         row(signal.as_str(), || {
             let mut command = command(Program::Gateway.expect());

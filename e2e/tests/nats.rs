@@ -1,6 +1,6 @@
 //! What goes between NATS and clients: subjects, payloads, order, and how the gateway gets in.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // The functions of tests fail as tests do.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use std::time::Duration;
 
@@ -81,9 +81,21 @@ fn a_payload_is_framed_as_its_route_says() {
     let server = NatsServer::start();
     let live = "
 routes:
-  - {name: t, path: /text, payload: Text, fromClient: {type: Echo}, toClient: [{name: a, type: Core, subjects: [a]}]}
-  - {name: b, path: /binary, payload: Binary, fromClient: {type: Echo}, toClient: [{name: a, type: Core, subjects: [a]}]}
-  - {name: x, path: /auto, payload: Auto, fromClient: {type: Echo}, toClient: [{name: a, type: Core, subjects: [a]}]}
+  - name: t
+    path: /text
+    payload: Text
+    fromClient: {type: Echo}
+    toClient: [{name: a, type: Core, subjects: [a]}]
+  - name: b
+    path: /binary
+    payload: Binary
+    fromClient: {type: Echo}
+    toClient: [{name: a, type: Core, subjects: [a]}]
+  - name: x
+    path: /auto
+    payload: Auto
+    fromClient: {type: Echo}
+    toClient: [{name: a, type: Core, subjects: [a]}]
 ";
     let gateway = Gateway::start(&server.url(), live);
     let nats = server.client();

@@ -1,6 +1,6 @@
 //! The pull model: a JetStream consumer whose messages go to one client each.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // The functions of tests fail as tests do.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use std::{
     collections::BTreeMap,

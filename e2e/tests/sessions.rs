@@ -1,6 +1,6 @@
-//! The deadlines and limits of a connection, and that nobody notices when another one meets its own.
+//! The deadlines and limits of a connection, and that nobody else notices when one meets its own.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // The functions of tests fail as tests do.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use std::{
     net::SocketAddr,

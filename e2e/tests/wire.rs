@@ -1,7 +1,7 @@
-//! The raw wire: what the gateway answers to bytes that no client should send, and to rare ones that
-//! every client may (RFC 6455).
+//! The raw wire (RFC 6455): what the gateway answers to bytes that no client should send, and to
+//! rare ones that every client may.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // The functions of tests fail as tests do.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use std::time::{Duration, Instant};
 
