@@ -12,7 +12,7 @@ use wsgateway_crds::{
 };
 use wsgateway_nginx_ingress::{Exposure, value::ObjectName};
 
-/// A WsGateway with nothing left to check.
+/// A `WsGateway` with nothing left to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gateway {
     /// Its name.
@@ -94,7 +94,7 @@ pub enum Credentials {
 /// Where the proxy's certificate comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
-    /// From an authority that is made for this WsGateway.
+    /// From an authority that is made for this `WsGateway`.
     SelfSigned {
         /// How long a certificate lasts.
         duration: Duration,

@@ -1,4 +1,4 @@
-//! A WsGateway against the CRD, as the API server would hold it: second on the path.
+//! A `WsGateway` against the CRD, as the API server would hold it: second on the path.
 //!
 //! The schema comes first: types, enums, patterns, limits, required and unknown fields. Then, with the schema's
 //! defaults in place, the CRD's own CEL rules, so that a user reads one sentence here and there.
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use schema::SCHEMA;
 
-/// A place in a WsGateway that is wrong.
+/// A place in a `WsGateway` that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
     /// The field, such as `spec.routes[0].path`; empty for the object itself.
@@ -32,12 +32,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Holds a WsGateway against the CRD. Empty: the API server would take it.
+/// Holds a `WsGateway` against the CRD. Empty: the API server would take it.
 pub fn lint(gateway: &Value) -> Vec<Violation> {
     settled(gateway).err().unwrap_or_default()
 }
 
-/// The same, and where nothing is wrong the WsGateway with the schema's defaults.
+/// The same, and where nothing is wrong the `WsGateway` with the schema's defaults.
 pub(crate) fn settled(gateway: &Value) -> Result<Value, Vec<Violation>> {
     let mut gateway = gateway.clone();
     structure::settle(&SCHEMA.root, &mut gateway);

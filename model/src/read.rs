@@ -1,4 +1,4 @@
-//! A file with WsGateways, and with the Secrets and ConfigMaps that they name: first on the path of `wsgw`.
+//! A file with `WsGateways`, and with the Secrets and `ConfigMaps` that they name: first on the path of `wsgw`.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ const NAMESPACE_DEFAULT: &str = "default";
 /// What a file holds.
 #[derive(Debug, Default)]
 pub struct Documents {
-    /// The WsGateways in the order of the file, not yet checked. At least one.
+    /// The `WsGateways` in the order of the file, not yet checked. At least one.
     pub gateways: Vec<Document>,
     /// `Kind/name` of each object that is of no use here.
     pub ignored: Vec<String>,
     referenced: BTreeMap<String, Referenced>,
 }
 
-/// A WsGateway as it was written.
+/// A `WsGateway` as it was written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
     /// Its namespace, `default` where it names none.
@@ -40,7 +40,7 @@ pub enum ReadError {
     /// A document is no Kubernetes object.
     #[error("document {0}: {1}")]
     Object(usize, &'static str),
-    /// A Secret or ConfigMap is not of its kind's form.
+    /// A Secret or `ConfigMap` is not of its kind's form.
     #[error("{kind} {name}: {message}")]
     Form {
         /// `Secret` or `ConfigMap`.
@@ -74,7 +74,7 @@ impl ReadError {
 /// Reads the text of a file: YAML documents, or a `List` of objects, or JSON.
 ///
 /// # Errors
-/// When it is no YAML, a document is no object, or none of them is a WsGateway.
+/// When it is no YAML, a document is no object, or none of them is a `WsGateway`.
 pub fn documents(text: &str) -> Result<Documents, ReadError> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| ReadError::Yaml(error.without_snippet().to_string()))?;
@@ -93,7 +93,7 @@ pub fn documents(text: &str) -> Result<Documents, ReadError> {
 }
 
 impl Documents {
-    /// The Secrets and ConfigMaps of a namespace: a WsGateway names those of its own alone.
+    /// The Secrets and `ConfigMaps` of a namespace: a `WsGateway` names those of its own alone.
     pub fn referenced(&self, namespace: &str) -> Referenced {
         self.referenced.get(namespace).cloned().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! From a WsGateway and what it refers to, to a [`Gateway`]: third on the path.
+//! From a `WsGateway` and what it refers to, to a [`Gateway`]: third on the path.
 //!
 //! Parse, don't validate: each text becomes a value of its type here, once. Every fault is found in one pass, so
 //! that a user mends them all at once. Each part takes its piece of the spec apart without `..`, so a field that
@@ -22,16 +22,16 @@ use crate::{
 };
 use findings::Findings;
 
-/// What a WsGateway may refer to: the Secrets and ConfigMaps of its namespace, by name and key.
+/// What a `WsGateway` may refer to: the Secrets and `ConfigMaps` of its namespace, by name and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referenced {
     /// The Secrets.
     pub secrets: BTreeMap<String, BTreeMap<String, SecretBytes>>,
-    /// The ConfigMaps.
+    /// The `ConfigMaps`.
     pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
 }
 
-/// One reason why a WsGateway is not accepted.
+/// One reason why a `WsGateway` is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reason {
     /// The field, such as `spec.routes[0].path`; empty for the object itself.
@@ -76,7 +76,7 @@ impl fmt::Display for Reasons {
 
 impl std::error::Error for Reasons {}
 
-/// Gives a WsGateway its meaning. The CRD's own rules are asked first, in case it got past an older CRD.
+/// Gives a `WsGateway` its meaning. The CRD's own rules are asked first, in case it got past an older CRD.
 ///
 /// # Errors
 /// When anything is wrong with it, or something that it names is missing.
@@ -85,7 +85,7 @@ pub fn validate(gateway: &WsGateway, referenced: &Referenced) -> Result<Gateway,
     check(&value, referenced)
 }
 
-/// The same of a WsGateway as it was written, in which unknown fields are faults too.
+/// The same of a `WsGateway` as it was written, in which unknown fields are faults too.
 ///
 /// # Errors
 /// As [`validate`].

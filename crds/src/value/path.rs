@@ -62,7 +62,11 @@ pub fn query_value<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
         (percent_decode(key)? == name).then_some(value)
     });
     let value = values.next()?;
-    if values.next().is_some() { None } else { percent_decode(value) }
+    if values.next().is_some() {
+        None
+    } else {
+        percent_decode(value)
+    }
 }
 
 /// Why a text is no path.

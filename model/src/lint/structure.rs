@@ -1,4 +1,4 @@
-//! The structure of a WsGateway against the schema: what the API server checks before it asks the rules.
+//! The structure of a `WsGateway` against the schema: what the API server checks before it asks the rules.
 
 use std::collections::BTreeMap;
 
@@ -63,14 +63,16 @@ fn set_defaults(schema: &JSONSchemaProps, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
-                items.iter_mut().for_each(|item| set_defaults(schema, item));
+                for item in items {
+                    set_defaults(schema, item);
+                }
             }
         }
         _ => {}
     }
 }
 
-/// Holds a settled WsGateway against the schema.
+/// Holds a settled `WsGateway` against the schema.
 pub(super) fn check(schema: &JSONSchemaProps, gateway: &Value) -> Vec<Finding> {
     let mut walk = Walk::default();
     walk.head(gateway);

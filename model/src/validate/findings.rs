@@ -142,7 +142,7 @@ impl<'a> Findings<'a> {
         }
     }
 
-    /// The bytes of a key of a ConfigMap.
+    /// The bytes of a key of a `ConfigMap`.
     pub(super) fn config_map(&mut self, path: &str, name: &str, key: &str) -> Option<SecretBytes> {
         let Some(map) = self.referenced.config_maps.get(name) else {
             self.refuse(

@@ -101,15 +101,18 @@ fn limits(spec: Limits, findings: &mut Findings<'_>) -> Option<config::Limits> {
         &bytes_per_connection,
         &OUTBOX,
     );
-    let total_bytes = match bytes_per_pod {
-        Some(size) => Some(findings.size("spec.limits.bytesPerPod", &size, &TOTAL)?),
-        None => None,
-    };
+    let total_bytes = bytes_per_pod
+        .map(|size| {
+            findings
+                .size("spec.limits.bytesPerPod", &size, &TOTAL)
+                .ok_or(())
+        })
+        .transpose();
     Some(config::Limits {
         connections: connections_per_pod,
         outbox_bytes: outbox_bytes?,
         outbox_messages: messages_per_connection,
-        total_bytes,
+        total_bytes: total_bytes.ok()?,
     })
 }
 

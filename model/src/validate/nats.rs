@@ -25,23 +25,16 @@ pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<
             );
         }
     }
-    let tls = tls.map(|tls| nats_tls(tls, findings));
-    let credentials = credentials.map(|credentials| nats_credentials(credentials, findings));
+    let tls = tls.map(|tls| nats_tls(tls, findings).ok_or(())).transpose();
+    let credentials = credentials
+        .map(|it| nats_credentials(it, findings).ok_or(()))
+        .transpose();
     Some(Nats {
         servers,
-        tls: flat(tls)?,
-        credentials: flat(credentials)?,
+        tls: tls.ok()?,
+        credentials: credentials.ok()?,
         jet_stream: config::JetStreamApi { domain, api_prefix },
     })
-}
-
-/// What was there must have been right.
-fn flat<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        Some(None) => None,
-        Some(Some(value)) => Some(Some(value)),
-        None => Some(None),
-    }
 }
 
 /// `nats://host:port` or `tls://host:port`, without user and path: credentials are in a Secret.
@@ -84,17 +77,20 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
     } = spec;
     let ca = ca_ref.map(|CaRef { kind, name, key }| {
         let path = "spec.nats.tls.caRef";
-        match kind {
+        let ca = match kind {
             CaRefKind::ConfigMap => findings.config_map(path, &name, &key),
             CaRefKind::Secret => findings.secret(path, &name, &key),
-        }
+        };
+        ca.ok_or(())
     });
+    let ca = ca.transpose();
     let client_certificate = client_certificate_ref.map(|SecretRef { name }| {
-        certificate("spec.nats.tls.clientCertificateRef", &name, findings)
+        certificate("spec.nats.tls.clientCertificateRef", &name, findings).ok_or(())
     });
+    let client_certificate = client_certificate.transpose();
     Some(NatsTls {
-        ca: flat(ca)?,
-        client_certificate: flat(client_certificate)?,
+        ca: ca.ok()?,
+        client_certificate: client_certificate.ok()?,
     })
 }
 

@@ -51,10 +51,13 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
         to_client,
     } = spec;
     let path = findings.parse::<PathTemplate>(&format!("{at}.path"), &path, "InvalidPath")?;
-    let max_message_size = match max_message_size {
-        Some(size) => Some(findings.size(&format!("{at}.maxMessageSize"), &size, &MESSAGE)),
-        None => None,
-    };
+    let max_message_size = max_message_size
+        .map(|size| {
+            findings
+                .size(&format!("{at}.maxMessageSize"), &size, &MESSAGE)
+                .ok_or(())
+        })
+        .transpose();
     let from_client = from_client_of(&format!("{at}.fromClient"), from_client, &path, findings);
     let to_client: Vec<_> = to_client
         .into_iter()
@@ -68,10 +71,7 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
             v1alpha1::Payload::Binary => Payload::Binary,
             v1alpha1::Payload::Auto => Payload::Auto,
         },
-        max_message_size: match max_message_size {
-            Some(size) => Some(size?),
-            None => None,
-        },
+        max_message_size: max_message_size.ok()?,
         from_client: from_client?,
         to_client: to_client.into_iter().collect::<Option<_>>()?,
         path,
@@ -192,13 +192,14 @@ fn queue_of(at: &str, spec: v1alpha1::Queue, findings: &mut Findings<'_>) -> Opt
     let filters = findings.parse_all::<Pattern>(&filters_at, &filter_subjects, "InvalidSubject");
     let ack_wait = findings.duration(&format!("{at}.ackWait"), &ack_wait, &ACK_WAIT);
     let letter_at = format!("{at}.deadLetter.subject");
-    let dead_letter = match dead_letter {
-        Some(DeadLetter { subject }) => {
-            Some(findings.parse::<Subject>(&letter_at, &subject, "InvalidSubject")?)
-        }
-        None => None,
-    };
-    let filters = filters?;
+    let dead_letter = dead_letter
+        .map(|DeadLetter { subject }| {
+            findings
+                .parse::<Subject>(&letter_at, &subject, "InvalidSubject")
+                .ok_or(())
+        })
+        .transpose();
+    let (filters, dead_letter) = (filters?, dead_letter.ok()?);
     for (index, filter) in filters.iter().enumerate() {
         if let Some(other) = filters
             .iter()

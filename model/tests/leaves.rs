@@ -1,0 +1,393 @@
+//! No field is silently ignored: each leaf of the CRD's spec, set to something else, gives another [`Gateway`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use serde_json::Value;
+use wsgateway_model::{Documents, Gateway, check, documents};
+
+/// What every row changes.
+const BASE: &str = r#"
+apiVersion: wsgateway.io/v1alpha1
+kind: WsGateway
+metadata: {name: leaves}
+spec:
+  nats:
+    servers: ["nats://a:4222"]
+    tls:
+      caRef: {kind: ConfigMap, name: one, key: a}
+      clientCertificateRef: {name: one}
+    credentials: {type: Token, secretRef: {name: one, key: a}}
+  routes:
+    - name: live
+      path: /live
+      toClient:
+        - {name: core, type: Core, core: {subjects: [a.b]}}
+    - name: work
+      path: /work
+      fromClient: {type: Publish, publish: {subject: in.work}}
+      toClient:
+        - name: queue
+          type: Queue
+          queue: {stream: S, durable: d, filterSubjects: [jobs.a], deadLetter: {subject: dead.a}}
+  exposure:
+    hosts: [a.example.com]
+    tls: {type: SelfSigned, selfSigned: {duration: 100h, renewBefore: 10h}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: one}
+data: {a: 1a, b: 1b}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: two}
+data: {a: 2a}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: one}
+stringData: {a: s1a, b: s1b, tls.crt: chain 1, tls.key: key 1, username: u, password: p}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: two}
+stringData: {a: s2a, tls.crt: chain 2, tls.key: key 2}
+"#;
+
+/// Changes to make: where, as a JSON pointer below `/spec`, and what, as YAML. `null` takes a field away.
+type Changes = &'static [(&'static str, &'static str)];
+
+/// A leaf, what its surroundings must be, and another value of it.
+type Row = (&'static str, Changes, Changes);
+
+const SECRET: Changes = &[("/exposure/tls", "{type: Secret, secret: {name: one}}")];
+
+const ROWS: &[Row] = &[
+    ("replicas", &[], &[("/replicas", "5")]),
+    (
+        "nats.servers[]",
+        &[],
+        &[("/nats/servers", "['nats://b:4222']")],
+    ),
+    (
+        "nats.tls.caRef.kind",
+        &[],
+        &[("/nats/tls/caRef/kind", "Secret")],
+    ),
+    (
+        "nats.tls.caRef.name",
+        &[],
+        &[("/nats/tls/caRef/name", "two")],
+    ),
+    ("nats.tls.caRef.key", &[], &[("/nats/tls/caRef/key", "b")]),
+    (
+        "nats.tls.clientCertificateRef.name",
+        &[],
+        &[("/nats/tls/clientCertificateRef/name", "two")],
+    ),
+    (
+        "nats.credentials.type",
+        &[],
+        &[("/nats/credentials/type", "NKey")],
+    ),
+    (
+        "nats.credentials.secretRef.name",
+        &[],
+        &[("/nats/credentials/secretRef/name", "two")],
+    ),
+    (
+        "nats.credentials.secretRef.key",
+        &[],
+        &[("/nats/credentials/secretRef/key", "b")],
+    ),
+    (
+        "nats.jetStream.domain",
+        &[],
+        &[("/nats/jetStream", "{domain: hub}")],
+    ),
+    (
+        "nats.jetStream.apiPrefix",
+        &[],
+        &[("/nats/jetStream", "{apiPrefix: js.api}")],
+    ),
+    (
+        "websocket.pingPeriod",
+        &[],
+        &[("/websocket", "{pingPeriod: 20s}")],
+    ),
+    (
+        "websocket.pongWait",
+        &[],
+        &[("/websocket", "{pongWait: 61s}")],
+    ),
+    (
+        "websocket.writeWait",
+        &[],
+        &[("/websocket", "{writeWait: 5s}")],
+    ),
+    (
+        "websocket.handshakeTimeout",
+        &[],
+        &[("/websocket", "{handshakeTimeout: 5s}")],
+    ),
+    (
+        "websocket.maxMessageSize",
+        &[],
+        &[("/websocket", "{maxMessageSize: 1Mi}")],
+    ),
+    (
+        "websocket.allowedOrigins[]",
+        &[],
+        &[("/websocket", "{allowedOrigins: [SameHost]}")],
+    ),
+    (
+        "limits.connectionsPerPod",
+        &[],
+        &[("/limits", "{connectionsPerPod: 5}")],
+    ),
+    (
+        "limits.outbox.bytesPerConnection",
+        &[],
+        &[("/limits", "{outbox: {bytesPerConnection: 2Mi}}")],
+    ),
+    (
+        "limits.outbox.messagesPerConnection",
+        &[],
+        &[("/limits", "{outbox: {messagesPerConnection: 5}}")],
+    ),
+    (
+        "limits.bytesPerPod",
+        &[],
+        &[("/limits", "{bytesPerPod: 512Mi}")],
+    ),
+    ("routes[].name", &[], &[("/routes/0/name", "other")]),
+    ("routes[].path", &[], &[("/routes/0/path", "/other")]),
+    ("routes[].payload", &[], &[("/routes/0/payload", "Auto")]),
+    (
+        "routes[].maxMessageSize",
+        &[],
+        &[("/routes/0/maxMessageSize", "1Mi")],
+    ),
+    (
+        "routes[].fromClient.type",
+        &[],
+        &[("/routes/0/fromClient", "{type: Reject}")],
+    ),
+    (
+        "routes[].fromClient.publish.subject",
+        &[],
+        &[("/routes/1/fromClient/publish/subject", "in.other")],
+    ),
+    (
+        "routes[].toClient[].name",
+        &[],
+        &[("/routes/0/toClient/0/name", "other")],
+    ),
+    (
+        "routes[].toClient[].type",
+        &[],
+        &[(
+            "/routes/0/toClient/0",
+            "{name: core, type: Queue, queue: {stream: T, durable: d}}",
+        )],
+    ),
+    (
+        "routes[].toClient[].core.subjects[]",
+        &[],
+        &[("/routes/0/toClient/0/core/subjects", "[a.>]")],
+    ),
+    (
+        "routes[].toClient[].slowConsumer.policy",
+        &[("/routes/0/toClient/0/slowConsumer", "{}")],
+        &[("/routes/0/toClient/0/slowConsumer/policy", "DropOldest")],
+    ),
+    (
+        "routes[].toClient[].queue.stream",
+        &[],
+        &[("/routes/1/toClient/0/queue/stream", "T")],
+    ),
+    (
+        "routes[].toClient[].queue.durable",
+        &[],
+        &[("/routes/1/toClient/0/queue/durable", "e")],
+    ),
+    (
+        "routes[].toClient[].queue.filterSubjects[]",
+        &[],
+        &[("/routes/1/toClient/0/queue/filterSubjects", "[jobs.>]")],
+    ),
+    (
+        "routes[].toClient[].queue.ackWait",
+        &[],
+        &[("/routes/1/toClient/0/queue/ackWait", "5s")],
+    ),
+    (
+        "routes[].toClient[].queue.maxDeliver",
+        &[],
+        &[("/routes/1/toClient/0/queue/maxDeliver", "2")],
+    ),
+    (
+        "routes[].toClient[].queue.maxInFlightPerClient",
+        &[],
+        &[("/routes/1/toClient/0/queue/maxInFlightPerClient", "2")],
+    ),
+    (
+        "routes[].toClient[].queue.deadLetter.subject",
+        &[],
+        &[("/routes/1/toClient/0/queue/deadLetter/subject", "dead.b")],
+    ),
+    (
+        "exposure.hosts[]",
+        &[],
+        &[("/exposure/hosts", "[b.example.com]")],
+    ),
+    (
+        "exposure.tls.type",
+        &[],
+        &[("/exposure/tls", "{type: None}")],
+    ),
+    (
+        "exposure.tls.selfSigned.duration",
+        &[],
+        &[("/exposure/tls/selfSigned/duration", "200h")],
+    ),
+    (
+        "exposure.tls.selfSigned.renewBefore",
+        &[],
+        &[("/exposure/tls/selfSigned/renewBefore", "20h")],
+    ),
+    (
+        "exposure.tls.secret.name",
+        SECRET,
+        &[("/exposure/tls/secret/name", "two")],
+    ),
+    (
+        "exposure.proxyReadTimeout",
+        &[],
+        &[("/exposure/proxyReadTimeout", "2m")],
+    ),
+    (
+        "exposure.proxySendTimeout",
+        &[],
+        &[("/exposure/proxySendTimeout", "2m")],
+    ),
+    (
+        "exposure.proxyBuffering",
+        &[],
+        &[("/exposure/proxyBuffering", "Enabled")],
+    ),
+    ("exposure.bodySize", &[], &[("/exposure/bodySize", "10m")]),
+    (
+        "exposure.clientBodyBufferSize",
+        &[],
+        &[("/exposure/clientBodyBufferSize", "1m")],
+    ),
+    ("exposure.affinity", &[], &[("/exposure/affinity", "None")]),
+    (
+        "exposure.status.path",
+        &[],
+        &[("/exposure/status", "{path: /counts}")],
+    ),
+    (
+        "exposure.status.allow[]",
+        &[],
+        &[("/exposure/status", "{allow: [10.0.0.0/8]}")],
+    ),
+    (
+        "rollout.propagation",
+        &[],
+        &[("/rollout", "{propagation: 7s}")],
+    ),
+    (
+        "rollout.drain.period",
+        &[],
+        &[("/rollout", "{drain: {period: 7s}}")],
+    ),
+    (
+        "rollout.drain.maxPerSecond",
+        &[],
+        &[("/rollout", "{drain: {maxPerSecond: 7}}")],
+    ),
+    (
+        "rollout.drain.retryAfter.min",
+        &[],
+        &[("/rollout", "{drain: {retryAfter: {min: 2s}}}")],
+    ),
+    (
+        "rollout.drain.retryAfter.max",
+        &[],
+        &[("/rollout", "{drain: {retryAfter: {max: 20s}}}")],
+    ),
+];
+
+#[test]
+fn each_leaf_of_the_spec_changes_the_gateway() {
+    let base = documents(BASE).unwrap();
+    for (leaf, surroundings, change) in ROWS {
+        let before = changed(&base.gateways[0].value, surroundings);
+        let after = changed(&before, change);
+        assert_ne!(
+            read(&base, &before, leaf),
+            read(&base, &after, leaf),
+            "{leaf} does nothing"
+        );
+    }
+}
+
+#[test]
+fn the_table_has_each_leaf_of_the_spec() {
+    let version = wsgateway_crds::v1alpha1::crd().spec.versions.remove(0);
+    let root = version.schema.unwrap().open_api_v3_schema.unwrap();
+    let mut leaves = BTreeSet::new();
+    let spec = &root.properties.unwrap()["spec"];
+    collect("", spec, &mut leaves);
+    let rows: BTreeSet<_> = ROWS.iter().map(|(leaf, ..)| (*leaf).to_owned()).collect();
+    let missing: Vec<_> = leaves.symmetric_difference(&rows).collect();
+    assert!(
+        missing.is_empty(),
+        "the spec and the table differ in {missing:?}"
+    );
+}
+
+fn read(base: &Documents, gateway: &Value, leaf: &str) -> Gateway {
+    check(gateway, &base.referenced("default"))
+        .unwrap_or_else(|reasons| panic!("{leaf}: {reasons}"))
+}
+
+fn changed(gateway: &Value, changes: Changes) -> Value {
+    let mut gateway = gateway.clone();
+    for (pointer, yaml) in changes {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        let parent = gateway.pointer_mut(&format!("/spec{parent}")).unwrap();
+        let value: Value = serde_saphyr::from_str(yaml).unwrap();
+        match parent {
+            Value::Array(items) => items[field.parse::<usize>().unwrap()] = value,
+            parent => parent[field] = value,
+        }
+    }
+    gateway
+}
+
+/// Leaves, but for enums of a single word, which cannot be set to something else.
+fn collect(path: &str, schema: &JSONSchemaProps, leaves: &mut BTreeSet<String>) {
+    let dot = if path.is_empty() { "" } else { "." };
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &schema.items {
+        collect(&format!("{path}[]"), items, leaves);
+    } else if let Some(properties) = &schema.properties {
+        for (name, property) in properties {
+            collect(&format!("{path}{dot}{name}"), property, leaves);
+        }
+    } else if schema.enum_.as_ref().is_none_or(|words| words.len() > 1) {
+        leaves.insert(path.to_owned());
+    }
+}
