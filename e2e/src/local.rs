@@ -57,19 +57,22 @@ impl Local {
         Self::launch(&std::fs::read_to_string(file).unwrap(), &[]).up()
     }
 
-    /// Starts one from a manifest, come what may.
+    /// Starts one from a manifest, come what may. Options replace those of the same name that it
+    /// would be started with.
     pub fn launch(manifest: &str, options: &[&str]) -> Self {
         let (https, http, directory) = (Port::lease(), Port::lease(), Directory::make());
         let file = directory.write("gateway.yaml", manifest);
         let mut command = command(Program::Wsgw.expect());
-        command
-            .args(["local", "-f"])
-            .arg(&file)
-            .args(["--https-port", &https.number().to_string()])
-            .args(["--http-port", &http.number().to_string()])
-            .arg("--state-dir")
-            .arg(directory.path().join("state"))
-            .args(options);
+        let state = directory.path().join("state");
+        let defaults = [
+            ("-f", file.display().to_string()),
+            ("--https-port", https.number().to_string()),
+            ("--http-port", http.number().to_string()),
+            ("--state-dir", state.display().to_string()),
+        ];
+        let left_out = defaults.iter().filter(|(flag, _)| !options.contains(flag));
+        command.arg("local").args(options);
+        command.args(left_out.flat_map(|(flag, value)| [*flag, value.as_str()]));
         for (variable, program) in [
             ("WSGW_NGINX", Program::Nginx),
             ("WSGW_NATS_SERVER", Program::NatsServer),

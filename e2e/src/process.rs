@@ -110,9 +110,10 @@ impl Process {
     /// All its lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.log
-            .lines
+            .said
             .lock()
             .unwrap()
+            .lines
             .iter()
             .map(|line| line.text.clone())
             .collect()
@@ -190,14 +191,22 @@ pub struct Line {
 /// What a program has said so far.
 #[derive(Debug, Default)]
 struct Log {
-    lines: Mutex<Vec<Line>>,
-    grown: Condvar,
+    said: Mutex<Said>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    lines: Vec<Line>,
+    /// How many of its outputs have not ended.
+    open: usize,
 }
 
 impl Log {
     /// Takes lines from `output` until it ends.
     fn follow(self: &Arc<Self>, mut output: impl Read + Send + 'static) {
         let log = Arc::clone(self);
+        log.said.lock().unwrap().open += 1;
         thread::spawn(move || {
             let mut chunk = [0; 4096];
             let mut unfinished = Vec::new();
@@ -213,34 +222,36 @@ impl Log {
                 }
             }
             log.push(Instant::now(), &unfinished);
+            log.said.lock().unwrap().open -= 1;
+            log.changed.notify_all();
         });
     }
 
     fn push(&self, at: Instant, bytes: &[u8]) {
         let text = without_escapes(&String::from_utf8_lossy(bytes));
         if !text.is_empty() {
-            self.lines.lock().unwrap().push(Line { at, text });
-            self.grown.notify_all();
+            self.said.lock().unwrap().lines.push(Line { at, text });
+            self.changed.notify_all();
         }
     }
 
-    /// The first line from `begin` on that holds `text`, and its place.
+    /// The first line from `begin` on that holds `text`, and its place. `None` when none comes in time,
+    /// or can come any more.
     fn line(&self, begin: usize, text: &str, within: Duration) -> Option<(usize, Line)> {
         let deadline = Instant::now() + within;
         let mut begin = begin;
-        let mut lines = self.lines.lock().unwrap();
+        let mut said = self.said.lock().unwrap();
         loop {
-            let found = lines
-                .iter()
-                .enumerate()
-                .skip(begin)
-                .find(|(_, l)| l.text.contains(text));
-            if let Some((index, line)) = found {
+            let mut new = said.lines.iter().enumerate().skip(begin);
+            if let Some((index, line)) = new.find(|(_, line)| line.text.contains(text)) {
                 return Some((index, line.clone()));
             }
-            begin = lines.len();
+            if said.open == 0 {
+                return None;
+            }
+            begin = said.lines.len();
             let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.grown.wait_timeout(lines, left).unwrap().0;
+            said = self.changed.wait_timeout(said, left).unwrap().0;
         }
     }
 }

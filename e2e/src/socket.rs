@@ -34,7 +34,7 @@ pub enum Received {
 
 /// How a client connects, where it matters.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct From {
+pub struct Endpoint {
     /// Its own address, such as 127.0.1.1.
     pub address: Option<IpAddr>,
     /// The size of its receive buffer, small for one that is to be slow.
@@ -52,11 +52,11 @@ pub struct RawSocket {
 impl RawSocket {
     /// Connects, and says nothing yet.
     pub fn connect(to: SocketAddr) -> Self {
-        Self::connect_from(From::default(), to)
+        Self::connect_from(Endpoint::default(), to)
     }
 
     /// As [`connect`](Self::connect), as the given client.
-    pub fn connect_from(from: From, to: SocketAddr) -> Self {
+    pub fn connect_from(from: Endpoint, to: SocketAddr) -> Self {
         Self::try_connect(from, to).unwrap_or_else(|error| panic!("no connection to {to}: {error}"))
     }
 
@@ -64,7 +64,7 @@ impl RawSocket {
     ///
     /// # Errors
     /// When nobody listens there.
-    pub fn try_connect(from: From, to: SocketAddr) -> io::Result<Self> {
+    pub fn try_connect(from: Endpoint, to: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
         if let Some(address) = from.address {
             socket.bind(&SocketAddr::new(address, 0).into())?;
@@ -83,11 +83,11 @@ impl RawSocket {
 
     /// Connects and upgrades.
     pub fn open(to: SocketAddr, path: &str) -> Self {
-        Self::open_from(From::default(), to, path)
+        Self::open_from(Endpoint::default(), to, path)
     }
 
     /// As [`open`](Self::open), as the given client.
-    pub fn open_from(from: From, to: SocketAddr, path: &str) -> Self {
+    pub fn open_from(from: Endpoint, to: SocketAddr, path: &str) -> Self {
         let mut socket = Self::connect_from(from, to);
         let answer = socket.upgrade(path, "");
         assert_eq!(answer.status, 101, "{answer:?}");

@@ -19,7 +19,7 @@ use wsgateway_e2e::{
     process::{Process, command},
     program::Program,
     row::row,
-    socket::{From, RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received},
     wait::{SOON, until, until_true},
 };
 
@@ -139,7 +139,7 @@ fn sigterm_closes_every_client_with_1012_and_a_hint_and_ends_with_0() {
         "they do not all come back at one moment: {hints:?}"
     );
     assert!(
-        RawSocket::try_connect(From::default(), gateway.address()).is_err(),
+        RawSocket::try_connect(Endpoint::default(), gateway.address()).is_err(),
         "it listens no more"
     );
     // One that does not answer its close frame does not hold the process.

@@ -17,7 +17,7 @@ use wsgateway_e2e::{
     program::Program,
     resources::descriptors,
     row::row,
-    socket::{From, RawSocket},
+    socket::{Endpoint, RawSocket},
     wait::{SOON, pause, until, until_true},
     websocat::{self, Websocat},
     wscat::Wscat,
@@ -41,15 +41,15 @@ exposure: {proxyReadTimeout: 3s, proxySendTimeout: 3s}
 ";
 
 /// A client from another network than its neighbours', since `ip_hash` keys the first three octets.
-fn from_network(number: u8) -> From {
-    From {
+fn from_network(number: u8) -> Endpoint {
+    Endpoint {
         address: Some(IpAddr::V4(Ipv4Addr::new(127, 0, number, 1))),
         receive_bytes: None,
     }
 }
 
 /// Opens a connection and tells which of the processes took it, by its descriptors.
-fn open_and_find(local: &Local, workers: &[u32], from: From) -> (RawSocket, u32) {
+fn open_and_find(local: &Local, workers: &[u32], from: Endpoint) -> (RawSocket, u32) {
     let counts = || {
         workers
             .iter()

@@ -15,7 +15,7 @@ use wsgateway_e2e::{
     needs,
     resources::{descriptors, resident_bytes},
     row::row,
-    socket::{From, RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received},
     wait::{SOON, until, until_true},
 };
 
@@ -184,7 +184,7 @@ fn above_the_limit_of_connections_comes_503_until_a_place_is_free() {
 }
 
 /// Small enough that the kernel's buffers do not hide who does not read.
-const SMALL: From = From {
+const SMALL: Endpoint = Endpoint {
     address: None,
     receive_bytes: Some(4 << 10),
 };

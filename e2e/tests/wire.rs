@@ -12,7 +12,7 @@ use wsgateway_e2e::{
     needs,
     resources::{descriptors, resident_bytes},
     row::row,
-    socket::{ACCEPT, From, KEY, RawSocket, Received, request},
+    socket::{ACCEPT, Endpoint, KEY, RawSocket, Received, request},
     wait::{SOON, pause, until_true},
 };
 
@@ -522,7 +522,7 @@ fn ten_thousand_connections_leave_no_descriptor_and_no_memory_behind() {
         per_connection < 200,
         "{per_connection} bytes stay of each connection"
     );
-    let mut socket = RawSocket::open_from(From::default(), gateway.address(), "/ws");
+    let mut socket = RawSocket::open_from(Endpoint::default(), gateway.address(), "/ws");
     socket.send_frame(&Frame::text("still serving"));
     assert_eq!(socket.message(SOON), "still serving");
 }
