@@ -216,6 +216,8 @@ pub struct Route {
     pub session: SessionLimits,
     /// What becomes of a client's message.
     pub from_client: FromClient,
+    /// What all its clients publish to, where no part comes from the request.
+    pub publish_fixed: Option<Arc<str>>,
     /// The subjects that its clients get.
     pub subjects: Vec<RouteSubject>,
     /// The queues whose messages its clients share.
@@ -227,6 +229,8 @@ pub struct Route {
 pub struct RouteSubject {
     /// What is subscribed to.
     pub template: Template,
+    /// What it is subscribed to for every client, where no part comes from the request.
+    pub fixed: Option<Arc<str>>,
     /// What happens to a client that does not keep up.
     pub slow_consumer: SlowConsumer,
 }
@@ -313,6 +317,26 @@ impl LiveConfig {
     }
 }
 
+impl LiveConfig {
+    /// The longest `pongWait`: a peer that has acknowledged nothing for so long is gone.
+    pub fn pong_wait(&self) -> Duration {
+        self.routes
+            .iter()
+            .map(|route| route.session.pong_wait)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The longest `writeWait`.
+    pub fn write_wait(&self) -> Duration {
+        self.routes
+            .iter()
+            .map(|route| route.session.write_wait)
+            .max()
+            .unwrap_or_default()
+    }
+}
+
 fn route(
     route: &file::Route,
     session: SessionLimits,
@@ -336,6 +360,7 @@ fn route(
             } => {
                 subjects.extend(templates.iter().map(|template| RouteSubject {
                     template: template.clone(),
+                    fixed: template.as_pattern().map(|pattern| pattern.shared()),
                     slow_consumer: *slow_consumer,
                 }));
             }
@@ -350,6 +375,10 @@ fn route(
         session: SessionLimits {
             message_bytes_max,
             ..session
+        },
+        publish_fixed: match from_client {
+            FromClient::Publish { subject } => subject.as_pattern().map(|p| p.shared()),
+            _ => None,
         },
         from_client: from_client.clone(),
         subjects,
@@ -482,7 +511,7 @@ limits: {}
 drain: {}
 routes:
   - {name: a, path: '/a/{room}', fromClient: {type: Publish, subject: 'in.{path.room}'}, maxMessageSize: 1Mi}
-  - {name: b, path: /b, fromClient: {type: Echo}, toClient: [{name: live, type: Core, subjects: [x.>]}]}
+  - {name: b, path: /b, fromClient: {type: Echo}, toClient: [{name: live, type: Core, subjects: ['x.>']}]}
 ";
 
     fn load(text: &str) -> Result<LiveConfig, ConfigError> {

@@ -1,9 +1,45 @@
-//! The gateway.
-pub mod clock;
-pub mod config;
-pub mod exchange;
+//! The data plane: NATS message → subject → subscribers → encoded frame → socket.
+//!
+//! # Layout
+//!
+//! The modules stand in the order in which a message passes them.
+//!
+//! - [`nats`], the only NATS IO, with [`interest`] (which subjects this process needs) and [`queue`] (who
+//!   gets which message of a work queue), both free of IO;
+//! - [`publication`] and [`frame`]: one message, encoded once;
+//! - [`exchange`]: what the NATS side and the shards say to each other;
+//! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
+//!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket), [`session`] (protocol
+//!   state) and [`outbox`] (what is still to be sent), all free of IO;
+//! - [`socket`], the only socket IO;
+//! - around them [`server`], [`config`], [`watch`], [`admin`], [`drain`], [`metrics`], [`telemetry`] and
+//!   [`clock`].
+
+pub mod nats;
+
+pub mod interest;
+pub mod queue;
+
+pub mod publication;
+
 pub mod frame;
+
+pub mod exchange;
+
+pub mod shard;
+
 pub mod hub;
 pub mod outbox;
-pub mod publication;
 pub mod session;
+pub mod upgrade;
+
+pub mod socket;
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod metrics;
+pub mod server;
+pub mod telemetry;
+pub mod watch;

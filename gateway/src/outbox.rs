@@ -61,6 +61,11 @@ impl Outbox {
         self.frames.is_empty()
     }
 
+    /// The frames that wait.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
     /// The unwritten bytes.
     pub fn bytes(&self) -> usize {
         self.bytes - self.front_written
@@ -174,15 +179,6 @@ impl Outbox {
             self.frames.pop_front();
         }
         self.free();
-    }
-
-    /// Takes note that `written` bytes of `frames` were written without having waited here: what was
-    /// not is kept. Only while nothing waits.
-    pub fn keep_rest(&mut self, frames: &[Rc<Frame>], written: usize) {
-        for frame in frames {
-            self.push_unlimited(frame.clone());
-        }
-        self.advance(written);
     }
 
     fn free(&mut self) {

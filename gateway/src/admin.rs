@@ -1,0 +1,141 @@
+//! The admin port: liveness, readiness, metrics. It runs apart from the shards, so that no fan-out stalls
+//! it, and it tells of a shard that stalls.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+
+use crate::{metrics, nats::NatsHandle, upgrade::Gate};
+
+/// How long a shard may go without a sweep before the process counts as stuck. A sweep is due every
+/// 0.1 s; a machine that is short of CPU may delay it by seconds.
+const SHARD_STUCK_AFTER: Duration = Duration::from_secs(20);
+
+/// How long a request to the admin port may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the admin port tells.
+#[derive(Debug)]
+pub struct Admin {
+    /// Every metric.
+    pub registry: Registry,
+    /// NATS.
+    pub nats: NatsHandle,
+    /// The open connections.
+    pub gate: Arc<Gate>,
+    /// What the descriptors allow.
+    pub connections_max: usize,
+    /// The shards' last sweeps, in milliseconds since the epoch.
+    pub heartbeats: Vec<Arc<AtomicU64>>,
+    /// When the process began.
+    pub epoch: Instant,
+}
+
+impl Admin {
+    /// Serves for as long as the process lives.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let admin = self.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let response = admin.answer(&request);
+                    async { Ok::<_, Infallible>(response) }
+                });
+                // A scraper that hangs up early is its own business.
+                let _ = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/livez" => said(self.liveness()),
+            "/readyz" => said(self.readiness()),
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, &metrics::render(&self.registry));
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                response
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+                response
+            }
+            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n"),
+        }
+    }
+
+    /// The process lives while every shard sweeps.
+    fn liveness(&self) -> Result<(), String> {
+        let now = self.epoch.elapsed();
+        for (shard, beat) in self.heartbeats.iter().enumerate() {
+            let silent = now.saturating_sub(Duration::from_millis(beat.load(Ordering::Relaxed)));
+            if silent > SHARD_STUCK_AFTER {
+                return Err(format!(
+                    "shard {shard} has not swept for {} s",
+                    silent.as_secs()
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// It is ready from its first connection to NATS until it drains, while it has descriptors left.
+    /// A later loss of NATS does not change that: all pods at once would leave the Service.
+    fn readiness(&self) -> Result<(), String> {
+        if self.gate.is_draining() {
+            return Err("draining".to_owned());
+        }
+        if !self.nats.has_connected() {
+            return Err("NATS has not been reached yet".to_owned());
+        }
+        if self.gate.open() >= self.connections_max {
+            return Err(format!(
+                "all {} connections are taken",
+                self.connections_max
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn said(result: Result<(), String>) -> Response<Full<Bytes>> {
+    match result {
+        Ok(()) => text(StatusCode::OK, "ok\n"),
+        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{reason}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,557 @@
+//! One thread's share of the connections: it accepts, fans out, sweeps and drains them.
+//!
+//! Everything here runs on one thread, so that sessions, outboxes and the hub need no lock. Each
+//! connection has a small task that waits for its socket; a round of fan-out writes to sockets directly.
+
+mod accept;
+mod fanout;
+mod sweep;
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use slab::Slab;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::spawn_local,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Tick,
+    config::{LiveConfig, Route},
+    drain::{Pace, retry_hint},
+    exchange::{ClientId, ConnectionKey, ShardId, ShardOutlet, ToNats, ToShard},
+    hub::Hub,
+    metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
+    nats::NatsHandle,
+    outbox::OutboxLimits,
+    session::{CloseCause, Session},
+    socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
+    upgrade::{Accepted, Gate},
+};
+
+/// How often a paced ending looks at the clock.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// What a shard is given by the server.
+#[derive(Debug)]
+pub struct ShardParts {
+    /// Which one it is.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// Its listener, one of several on the same port.
+    pub listener: std::net::TcpListener,
+    /// What it is told.
+    pub outlet: ShardOutlet,
+    /// NATS.
+    pub nats: NatsHandle,
+    /// The places for connections.
+    pub gate: Arc<Gate>,
+    /// The places that descriptors allow.
+    pub connections_max: usize,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// When the process began.
+    pub epoch: Instant,
+    /// The first configuration.
+    pub live: Arc<LiveConfig>,
+    /// Milliseconds since the epoch at the last sweep: a shard that is stuck shows here.
+    pub heartbeat: Arc<AtomicU64>,
+}
+
+/// One thread's share of the connections.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    shards: u16,
+    nats: NatsHandle,
+    gate: Arc<Gate>,
+    connections_max: usize,
+    metrics: Metrics,
+    epoch: Instant,
+    heartbeat: Arc<AtomicU64>,
+    /// Ends the accepting.
+    draining: CancellationToken,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    live: Arc<LiveConfig>,
+    outbox: OutboxLimits,
+    routes: Vec<ShardRoute>,
+    connections: Slab<Connection>,
+    /// One past the highest slot that was ever used.
+    slots: u32,
+    next_generation: u32,
+    hub: Hub,
+    scratch: Vec<u8>,
+    /// Bytes in outboxes and unfinished messages.
+    buffered_bytes: usize,
+    reported_bytes: usize,
+    /// Connections that wait for room in NATS.
+    publish_waiters: Vec<ConnectionKey>,
+    sweep_at: u32,
+}
+
+/// A route as this shard knows it.
+#[derive(Debug)]
+struct ShardRoute {
+    config: Arc<Route>,
+    counts: Counts,
+    metrics: RouteMetrics,
+    open: u32,
+    /// The configuration no longer has it in this form; its last connections are being closed.
+    is_retired: bool,
+}
+
+/// Runs a shard until it has drained: accepts, hears the NATS side, sweeps.
+pub async fn run(parts: ShardParts) -> std::io::Result<()> {
+    let ShardParts {
+        outlet, listener, ..
+    } = parts;
+    let listener = TcpListener::from_std(listener)?;
+    let state = State {
+        outbox: parts.live.outbox,
+        routes: Vec::new(),
+        live: parts.live.clone(),
+        connections: Slab::new(),
+        slots: 0,
+        next_generation: 1,
+        hub: Hub::default(),
+        scratch: vec![0; READ_BYTES_MAX],
+        buffered_bytes: 0,
+        reported_bytes: 0,
+        publish_waiters: Vec::new(),
+        sweep_at: 0,
+    };
+    let shard = Rc::new(Shard {
+        id: parts.id,
+        shards: parts.shards,
+        nats: parts.nats,
+        gate: parts.gate,
+        connections_max: parts.connections_max,
+        metrics: parts.metrics,
+        epoch: parts.epoch,
+        heartbeat: parts.heartbeat,
+        draining: CancellationToken::new(),
+        state: RefCell::new(state),
+    });
+    shard.reload(parts.live);
+    spawn_local(accept::run(shard.clone(), listener));
+    spawn_local(sweep::run(shard.clone()));
+    shard.hear(outlet).await;
+    Ok(())
+}
+
+impl Shard {
+    /// Does what it is told, until it has drained or the server has gone.
+    async fn hear(self: &Rc<Self>, mut outlet: ShardOutlet) {
+        let mut drained = None;
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = outlet.receiver.recv() => message,
+                () = wait_for(&mut drained) => return,
+            };
+            let Some(mut message) = message else { return };
+            // A round is all that has arrived; what is not a publication ends it.
+            let mut round = Vec::new();
+            loop {
+                match message {
+                    ToShard::Publications(batch) => round.push(batch),
+                    ToShard::Deliveries(deliveries) => {
+                        self.fan_out(&outlet, &mut round).await;
+                        self.deliver(deliveries);
+                    }
+                    ToShard::PublishRoom => self.wake_publishers(),
+                    ToShard::Reload(live) => self.reload(live),
+                    ToShard::Drain => drained = Some(spawn_local(self.clone().drain())),
+                }
+                match outlet.receiver.try_recv() {
+                    Ok(next) => message = next,
+                    Err(_) => break,
+                }
+            }
+            self.fan_out(&outlet, &mut round).await;
+        }
+    }
+
+    fn now(&self) -> Tick {
+        Tick::at(self.epoch, Instant::now())
+    }
+
+    /// Takes in a connection whose handshake has been answered. `leftover` came behind its head.
+    fn open(self: &Rc<Self>, stream: TcpStream, leftover: &Bytes, accepted: Accepted) {
+        let Accepted {
+            route,
+            patterns,
+            publish,
+            permit,
+        } = accepted;
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        let is_route = |r: &ShardRoute| !r.is_retired && r.config.name == route.name;
+        let Some(at) = state.routes.iter().position(is_route) else {
+            return;
+        };
+        let generation = state.next_generation;
+        state.next_generation = generation.wrapping_add(1);
+        let session = Session::new(now, &route.session, generation);
+        let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
+        let publish = publish.filter(|_| route.publish_fixed.is_none());
+        let connection = Connection::new(stream, session, permit, (generation, at as u16))
+            .with_extras(publish, &queues);
+        let slot = state.connections.insert(connection) as u32;
+        state.slots = state.slots.max(slot + 1);
+        if let Some(route) = state.routes.get_mut(at) {
+            route.open += 1;
+            route.metrics.opened.inc();
+            route.metrics.connections.inc();
+        }
+        for pattern in state.hub.subscribe(slot, &patterns) {
+            self.nats.send(ToNats::Subscribe {
+                shard: self.id,
+                pattern,
+            });
+        }
+        let key = ConnectionKey { slot, generation };
+        let client = self.client(key);
+        for queue in queues {
+            self.nats.send(ToNats::QueueJoin { queue, client });
+        }
+        if !leftover.is_empty() {
+            let input = leftover.to_vec();
+            state.with(self, key, now, |connection, around| {
+                connection.take_input(input, around)
+            });
+        }
+        drop(state);
+        let shard = self.clone();
+        spawn_local(std::future::poll_fn(move |cx| {
+            shard.poll_connection(key, cx)
+        }));
+    }
+
+    fn client(&self, key: ConnectionKey) -> ClientId {
+        ClientId {
+            shard: self.id,
+            key,
+        }
+    }
+
+    /// The whole life of a connection's task.
+    fn poll_connection(&self, key: ConnectionKey, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        let mut scratch = std::mem::take(&mut state.scratch);
+        let polled = state.with(self, key, now, |connection, around| {
+            let ended = connection.poll(cx, &mut scratch, around);
+            (ended, connection.waits_to_publish())
+        });
+        state.scratch = scratch;
+        match polled {
+            Some((Poll::Ready(end), _)) => {
+                self.remove(&mut state, key, end);
+                Poll::Ready(())
+            }
+            Some((Poll::Pending, waits_to_publish)) => {
+                if waits_to_publish && !state.publish_waiters.contains(&key) {
+                    state.publish_waiters.push(key);
+                }
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Takes a connection down: nothing of it is left.
+    fn remove(&self, state: &mut State, key: ConnectionKey, end: End) {
+        let Some(connection) = state.connections.try_remove(key.slot as usize) else {
+            return;
+        };
+        state.buffered_bytes = state
+            .buffered_bytes
+            .saturating_sub(connection.accounted_bytes);
+        for pattern in state.hub.unsubscribe(key.slot) {
+            self.nats.send(ToNats::Unsubscribe {
+                shard: self.id,
+                pattern,
+            });
+        }
+        for queue in connection.queues() {
+            self.nats.send(ToNats::QueueLeave {
+                queue,
+                client: self.client(key),
+            });
+        }
+        if let Some(route) = state.routes.get_mut(usize::from(connection.route)) {
+            route.open = route.open.saturating_sub(1);
+            route.metrics.connections.dec();
+        }
+        let label = match end {
+            End::Closed(cause @ (CloseCause::WriteTimeout | CloseCause::CloseTimeout)) => {
+                CloseLabel {
+                    reason: cause.reason(),
+                    code: 1006,
+                }
+            }
+            End::Closed(cause) => CloseLabel {
+                reason: cause.reason(),
+                code: cause.code(),
+            },
+            End::ClosedByPeer => CloseLabel {
+                reason: "ClosedByPeer",
+                code: 1000,
+            },
+            End::Lost => CloseLabel {
+                reason: "Lost",
+                code: 1006,
+            },
+        };
+        self.metrics.closes.get_or_create(&label).inc();
+    }
+
+    fn wake_publishers(&self) {
+        let mut state = self.state.borrow_mut();
+        for key in std::mem::take(&mut state.publish_waiters) {
+            if let Some(connection) = state.connection(key) {
+                connection.wake();
+            }
+        }
+    }
+
+    /// Goes over to a new configuration. Connections go on under it, save those of a route that is no
+    /// longer there in their form: they are closed, paced as a drain.
+    fn reload(self: &Rc<Self>, live: Arc<LiveConfig>) {
+        let mut leaving = Vec::new();
+        let mut state = self.state.borrow_mut();
+        for at in 0..state.routes.len() {
+            let Some(route) = state.routes.get_mut(at).filter(|route| !route.is_retired) else {
+                continue;
+            };
+            let new = live.routes.iter().find(|new| new.name == route.config.name);
+            match new {
+                Some(new) if new.continues(&route.config) => route.config = new.clone(),
+                changed => {
+                    route.is_retired = true;
+                    let cause = match changed {
+                        Some(_) => CloseCause::RouteChanged,
+                        None => CloseCause::ConfigChanged,
+                    };
+                    let of_route = |c: &(usize, &Connection)| usize::from(c.1.route) == at;
+                    let connections = state.connections.iter().filter(of_route);
+                    leaving.extend(connections.map(|(slot, c)| (c.key(slot as u32), cause)));
+                }
+            }
+        }
+        for config in &live.routes {
+            let is_there = |r: &ShardRoute| !r.is_retired && r.config.name == config.name;
+            if !state.routes.iter().any(is_there) {
+                state.add_route(config, self.metrics.route(&config.name));
+            }
+        }
+        state.outbox = live.outbox;
+        state.live = live;
+        drop(state);
+        if !leaving.is_empty() {
+            spawn_local(self.clone().close_paced(leaving));
+        }
+    }
+
+    /// Stops accepting, closes every connection at its pace, and returns when the last is gone.
+    async fn drain(self: Rc<Self>) {
+        self.draining.cancel();
+        loop {
+            let keys = |(slot, c): (usize, &Connection)| (c.key(slot as u32), CloseCause::Draining);
+            let leaving: Vec<_> = self.state.borrow().connections.iter().map(keys).collect();
+            if leaving.is_empty() {
+                return;
+            }
+            self.clone().close_paced(leaving).await;
+            // The last handshakes may have become connections meanwhile, and closes take a round trip.
+            tokio::time::sleep(DRAIN_STEP).await;
+        }
+    }
+
+    async fn close_paced(self: Rc<Self>, leaving: Vec<(ConnectionKey, CloseCause)>) {
+        let drain = self.state.borrow().live.drain.clone();
+        let pace = Pace::new(leaving.len(), &drain, self.shards);
+        let started = Instant::now();
+        let mut told = 0;
+        let mut random = fastrand(started);
+        while told < leaving.len() {
+            let due = pace.due(started.elapsed());
+            let now = self.now();
+            let mut state = self.state.borrow_mut();
+            for (key, cause) in leaving.get(told..due).unwrap_or_default() {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let hint = match cause {
+                    CloseCause::ConfigChanged => String::new(),
+                    _ => retry_hint(&drain, random),
+                };
+                if let Some(connection) = state.connection(*key) {
+                    connection.close(*cause, &hint, now);
+                }
+            }
+            drop(state);
+            told = told.max(due);
+            if told < leaving.len() {
+                tokio::time::sleep(DRAIN_STEP).await;
+            }
+        }
+    }
+
+    /// A round or a poll may have taken more memory than there is: the largest go first.
+    fn shed(&self, state: &mut State, now: Tick) {
+        let budget = state.live.total_bytes_max / usize::from(self.shards.max(1));
+        if state.buffered_bytes <= budget {
+            return;
+        }
+        let mut held: Vec<_> = state
+            .connections
+            .iter()
+            .filter(|(_, c)| c.is_open() && c.accounted_bytes > 0)
+            .map(|(slot, c)| (c.accounted_bytes, c.key(slot as u32)))
+            .collect();
+        held.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        for (_, key) in held {
+            if state.buffered_bytes <= budget {
+                return;
+            }
+            state.with(self, key, now, |c, _| {
+                c.close(CloseCause::OutOfMemory, "", now)
+            });
+        }
+    }
+
+    fn count_dropped(&self, reason: &'static str, count: u64) {
+        if count > 0 {
+            self.metrics
+                .dropped
+                .get_or_create(&ReasonLabel { reason })
+                .inc_by(count);
+        }
+    }
+
+    fn beat(&self) {
+        let millis = self.epoch.elapsed().as_millis();
+        self.heartbeat
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl State {
+    /// The connection of a key, if it is still there.
+    fn connection(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.connections
+            .get_mut(key.slot as usize)
+            .filter(|connection| connection.generation == key.generation)
+    }
+
+    /// Does something with a connection and what it needs, and counts the bytes that it then holds.
+    fn with<R>(
+        &mut self,
+        shard: &Shard,
+        key: ConnectionKey,
+        now: Tick,
+        act: impl FnOnce(&mut Connection, &mut Surroundings<'_>) -> R,
+    ) -> Option<R> {
+        let connection = self
+            .connections
+            .get_mut(key.slot as usize)
+            .filter(|connection| connection.generation == key.generation)?;
+        let route = self.routes.get_mut(usize::from(connection.route))?;
+        let mut around = Surroundings {
+            route: &route.config,
+            counts: &mut route.counts,
+            outbox: self.outbox,
+            nats: &shard.nats,
+            now,
+            client: ClientId {
+                shard: shard.id,
+                key,
+            },
+        };
+        let result = act(connection, &mut around);
+        let held = connection.held_bytes();
+        self.buffered_bytes = self.buffered_bytes - connection.accounted_bytes + held;
+        connection.accounted_bytes = held;
+        Some(result)
+    }
+
+    /// A retired route without connections gives its place to a new one.
+    fn add_route(&mut self, config: &Arc<Route>, metrics: RouteMetrics) {
+        let route = ShardRoute {
+            config: config.clone(),
+            counts: Counts::default(),
+            metrics,
+            open: 0,
+            is_retired: false,
+        };
+        match self.routes.iter_mut().find(|r| r.is_retired && r.open == 0) {
+            Some(place) => *place = route,
+            None => self.routes.push(route),
+        }
+    }
+}
+
+/// Waits for a task, or for ever where there is none.
+async fn wait_for(task: &mut Option<tokio::task::JoinHandle<()>>) {
+    match task {
+        Some(task) => {
+            // A drain that panicked has nothing left to do either.
+            let _ = task.await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A number to start a jitter with; it need not be hard to guess.
+fn fastrand(now: Instant) -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(now) as u32
+}
+
+/// A listener of its own on the port that all shards share. Sockets inherit what is set here.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(
+    address: SocketAddr,
+    user_timeout: Duration,
+) -> std::io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    /// As `net.core.somaxconn` allows by default: a storm of connects waits here.
+    const BACKLOG: i32 = 4_096;
+    /// What the kernel may hold of unsent data before it says that the socket is full: the rest stays in
+    /// the outbox, where its policy sees it.
+    const NOTSENT_LOWAT_BYTES: u32 = 64 << 10;
+
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,433 @@
+//! The request before it is a WebSocket: route, form, origin, subprotocol, subjects, limits; then 101.
+//!
+//! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
+
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use base64::Engine;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Version,
+    header::{self, HeaderName, HeaderValue},
+};
+use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
+use wsgateway_crds::{
+    config::FromClient,
+    value::{PathMatch, TemplateValues, ValueError},
+};
+
+use crate::{
+    config::{LiveConfig, Route, RouteSubject},
+    exchange::QueueState,
+};
+
+/// The subprotocol of plain mode. No offer means the same.
+const PLAIN: &str = "wsgateway.plain";
+
+/// How soon a client that was refused for want of something may come back, in seconds.
+const RETRY_AFTER_SECS: u64 = 2;
+
+/// How many connections are open in the whole process, and whether more may come.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: AtomicUsize,
+    draining: AtomicBool,
+}
+
+/// A place among the open connections, given back when dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Gate>);
+
+impl Gate {
+    /// A place, where fewer than `max` are taken.
+    pub fn enter(self: &Arc<Self>, max: usize) -> Option<Permit> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Permit(self.clone()))
+    }
+
+    /// The places taken.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether the process drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// The process drains from now on.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a request that was let in becomes.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its route.
+    pub route: Arc<Route>,
+    /// The patterns of the route's subjects, in order.
+    pub patterns: Vec<Arc<str>>,
+    /// What it publishes to, where that depends on the request.
+    pub publish: Option<Arc<str>>,
+    /// Its place.
+    pub permit: Permit,
+}
+
+/// What the checks need to know beside the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The configuration.
+    pub live: &'a LiveConfig,
+    /// The open connections.
+    pub gate: &'a Arc<Gate>,
+    /// Open connections at most: the configuration's number, or what the descriptors allow.
+    pub connections_max: usize,
+    /// Whether NATS is there.
+    pub nats_connected: bool,
+}
+
+/// Why a request does not become a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// 404.
+    #[error("no route has the path {0}")]
+    UnknownPath(String),
+    /// 405.
+    #[error("a WebSocket begins with GET")]
+    Method,
+    /// 426: a plain HTTP request.
+    #[error(
+        "this is a WebSocket endpoint: the request needs `Upgrade: websocket` and `Connection: Upgrade`"
+    )]
+    NotUpgrade,
+    /// 426: another version of the protocol.
+    #[error("Sec-WebSocket-Version must be 13")]
+    Version,
+    /// 400: a header that must stand once, in a certain form.
+    #[error("{0}")]
+    Malformed(&'static str),
+    /// 400: none of the offered subprotocols is known.
+    #[error("none of the offered subprotocols is supported: offer wsgateway.plain, or none")]
+    UnsupportedSubprotocol,
+    /// 403.
+    #[error("origin {0} is not allowed")]
+    Origin(String),
+    /// 400 or 403: a value that cannot be part of a subject.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// 503.
+    #[error("all {0} connections are taken")]
+    TooManyConnections(usize),
+    /// 503.
+    #[error("NATS is not connected")]
+    NatsUnavailable,
+    /// 503.
+    #[error("the route's queue cannot be served: {0:?}")]
+    QueueUnavailable(QueueState),
+}
+
+impl Refusal {
+    /// A stable name.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownPath(_) => "UnknownPath",
+            Self::Method => "Method",
+            Self::NotUpgrade => "NotUpgrade",
+            Self::Version => "UnsupportedVersion",
+            Self::Malformed(_) => "Malformed",
+            Self::UnsupportedSubprotocol => "UnsupportedSubprotocol",
+            Self::Origin(_) => "Origin",
+            Self::Value(ValueError::Request(_)) => "InvalidValue",
+            Self::Value(ValueError::Claim(_)) => "InvalidClaim",
+            Self::TooManyConnections(_) => "TooManyConnections",
+            Self::NatsUnavailable => "NatsUnavailable",
+            Self::QueueUnavailable(_) => "QueueUnavailable",
+        }
+    }
+
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath(_) => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Malformed(_)
+            | Self::UnsupportedSubprotocol
+            | Self::Value(ValueError::Request(_)) => StatusCode::BAD_REQUEST,
+            Self::Origin(_) | Self::Value(ValueError::Claim(_)) => StatusCode::FORBIDDEN,
+            Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// The answer.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(Bytes::from(format!("{self}\n"))));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(
+            HeaderName::from_static("wsgateway-reason"),
+            HeaderValue::from_static(self.reason()),
+        );
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        match self {
+            Self::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+            }
+            Self::NotUpgrade => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(
+                    header::CONNECTION,
+                    HeaderValue::from_static("upgrade, close"),
+                );
+            }
+            Self::Version => {
+                headers.insert(
+                    header::SEC_WEBSOCKET_VERSION,
+                    HeaderValue::from_static("13"),
+                );
+            }
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Checks a request. Comes with the answer: 101 where it is let in.
+///
+/// # Errors
+/// When it is not let in.
+pub fn accept<B>(
+    request: &Request<B>,
+    conditions: Conditions<'_>,
+) -> Result<(Accepted, Response<Full<Bytes>>), Refusal> {
+    let path = request.uri().path();
+    let matched = |route: &&Arc<Route>| route.path.matches(path).is_some();
+    let route = conditions.live.routes.iter().find(matched);
+    let route = route.ok_or_else(|| Refusal::UnknownPath(path.chars().take(100).collect()))?;
+    if request.method() != Method::GET {
+        return Err(Refusal::Method);
+    }
+    let headers = request.headers();
+    let accept_key = check_form(request.version(), headers)?;
+    let subprotocol = choose_subprotocol(headers)?;
+    check_origin(headers, conditions.live)?;
+    let (patterns, publish) = subjects(route, path, request.uri().query().unwrap_or_default())?;
+    check_sources(route, conditions.nats_connected)?;
+    let permit = conditions
+        .gate
+        .enter(conditions.connections_max)
+        .ok_or(Refusal::TooManyConnections(conditions.connections_max))?;
+    let response = switching_protocols(&accept_key, subprotocol)?;
+    Ok((
+        Accepted {
+            route: route.clone(),
+            patterns,
+            publish,
+            permit,
+        },
+        response,
+    ))
+}
+
+/// The request is a WebSocket handshake as RFC 6455 section 4.2.1 wants it. Returns the accept key.
+fn check_form(version: Version, headers: &HeaderMap) -> Result<String, Refusal> {
+    if version != Version::HTTP_11 {
+        return Err(Refusal::Malformed("a WebSocket needs HTTP/1.1"));
+    }
+    if !has_token(headers, &header::UPGRADE, "websocket")
+        || !has_token(headers, &header::CONNECTION, "upgrade")
+    {
+        return Err(Refusal::NotUpgrade);
+    }
+    let versions = single(headers, &header::SEC_WEBSOCKET_VERSION).ok_or(Refusal::Version)?;
+    if versions != b"13" {
+        return Err(Refusal::Version);
+    }
+    if single(headers, &header::HOST).is_none() {
+        return Err(Refusal::Malformed(
+            "the Host header must stand exactly once",
+        ));
+    }
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    if has_body {
+        return Err(Refusal::Malformed("a WebSocket handshake has no body"));
+    }
+    let key = single(headers, &header::SEC_WEBSOCKET_KEY).ok_or(Refusal::Malformed(
+        "Sec-WebSocket-Key must stand exactly once",
+    ))?;
+    let nonce = base64::engine::general_purpose::STANDARD.decode(key);
+    if nonce.map_or(0, |nonce| nonce.len()) != 16 {
+        return Err(Refusal::Malformed(
+            "Sec-WebSocket-Key must be 16 bytes in base64",
+        ));
+    }
+    Ok(derive_accept_key(key))
+}
+
+/// Whether one of a header's comma-separated tokens is this one.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+}
+
+/// The value of a header that must stand once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.as_bytes())
+}
+
+/// The subprotocol to answer with. Browsers fail a handshake whose offer is not answered, so an offer
+/// without a supported name is refused with a reason.
+fn choose_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Refusal> {
+    let name = &header::SEC_WEBSOCKET_PROTOCOL;
+    if !headers.contains_key(name) {
+        return Ok(None);
+    }
+    if tokens(headers, name).any(|offer| offer == PLAIN) {
+        Ok(Some(PLAIN))
+    } else {
+        Err(Refusal::UnsupportedSubprotocol)
+    }
+}
+
+fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<(), Refusal> {
+    if headers.get_all(header::ORIGIN).iter().count() > 1 {
+        return Err(Refusal::Malformed("the Origin header must not stand twice"));
+    }
+    let text = |name| {
+        headers
+            .get(name)
+            .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
+    };
+    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
+    if live
+        .allowed_origins
+        .iter()
+        .any(|pattern| pattern.allows(origin, host))
+    {
+        return Ok(());
+    }
+    Err(Refusal::Origin(
+        origin.unwrap_or_default().chars().take(100).collect(),
+    ))
+}
+
+/// The request's values for templates.
+struct Values<'a> {
+    path: PathMatch<'a>,
+    query: &'a str,
+}
+
+impl TemplateValues for Values<'_> {
+    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.path.get(name)
+    }
+
+    /// A parameter that stands twice has no value: which one was meant cannot be known.
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        wsgateway_crds::value::query_value(self.query, name)
+    }
+
+    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
+
+fn subjects(route: &Route, path: &str, query: &str) -> Result<Subjects, Refusal> {
+    let values = Values {
+        path: route.path.matches(path).unwrap_or_default(),
+        query,
+    };
+    let render = |subject: &RouteSubject| match &subject.fixed {
+        Some(pattern) => Ok(pattern.clone()),
+        None => subject
+            .template
+            .render(&values)
+            .map(|pattern| pattern.shared()),
+    };
+    let patterns = route
+        .subjects
+        .iter()
+        .map(render)
+        .collect::<Result<_, _>>()?;
+    let publish = match (&route.publish_fixed, &route.from_client) {
+        (Some(subject), _) => Some(subject.clone()),
+        (None, FromClient::Publish { subject }) => Some(subject.render(&values)?.shared()),
+        _ => None,
+    };
+    Ok((patterns, publish))
+}
+
+fn check_sources(route: &Route, nats_connected: bool) -> Result<(), Refusal> {
+    if route.needs_nats() && !nats_connected {
+        return Err(Refusal::NatsUnavailable);
+    }
+    match route
+        .queues
+        .iter()
+        .map(|queue| queue.status.get())
+        .find(|s| *s != QueueState::Ready)
+    {
+        Some(state) => Err(Refusal::QueueUnavailable(state)),
+        None => Ok(()),
+    }
+}
+
+fn switching_protocols(
+    accept_key: &str,
+    subprotocol: Option<&'static str>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let accept_key = HeaderValue::from_str(accept_key)
+        .map_err(|_| Refusal::Malformed("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    if let Some(name) = subprotocol {
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(name),
+        );
+    }
+    Ok(response)
+}
