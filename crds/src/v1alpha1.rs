@@ -27,7 +27,7 @@ pub use route::{
     Acknowledge, Core, DeadLetter, FromClient, FromClientType, Payload, Publish, Queue, Route,
     SlowConsumer, SlowConsumerPolicy, Source, SourceType,
 };
-pub use schema::SizeText;
+pub use schema::{SizeText, pattern_meaning};
 pub use status::WsGatewayStatus;
 pub use websocket::WebSocket;
 

@@ -45,8 +45,7 @@ pub struct Exposure {
 }
 
 fn hosts(_: &mut SchemaGenerator) -> Schema {
-    let pattern = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-    schema::texts(16, 253, pattern)
+    schema::texts(16, 253, schema::HOST)
 }
 
 /// Whether the proxy collects a response before it passes it on.
@@ -148,7 +147,7 @@ pub struct StatusPage {
 }
 
 fn allow(_: &mut SchemaGenerator) -> Schema {
-    schema::texts(32, 64, "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$")
+    schema::texts(32, 64, schema::NETWORK)
 }
 
 impl Default for Exposure {

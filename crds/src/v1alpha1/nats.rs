@@ -29,8 +29,7 @@ pub struct Nats {
 }
 
 fn servers(_: &mut SchemaGenerator) -> Schema {
-    let pattern = r"^(nats|tls)://[^\s/@]+$";
-    let mut schema = schema::texts(16, 256, pattern);
+    let mut schema = schema::texts(16, 256, schema::SERVER);
     schema.insert("minItems".to_owned(), 1.into());
     schema
 }

@@ -12,7 +12,7 @@ pub struct Route {
     /// Its name, in metrics and logs: a-z, 0-9 and -. Example: `name: notifications`
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = schema::NAME)
     )]
     pub name: String,
     /// Its path: literal segments and `{param}`, matched whole; a trailing slash makes no difference. A parameter
@@ -108,7 +108,7 @@ pub struct Source {
     /// Its name within the route, in metrics and logs: a-z, 0-9 and -. Example: `name: live`
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+        regex(pattern = schema::NAME)
     )]
     pub name: String,
     /// `Core`: plain subscriptions; what is published while a client is connected goes to every client. `Queue`: a
@@ -172,11 +172,11 @@ pub enum SlowConsumerPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct Queue {
     /// The stream. It must exist. Example: `stream: JOBS`
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s.*>/\\]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = schema::STREAM))]
     pub stream: String,
     /// The durable consumer. It is made where it does not exist, and one that exists with other settings is never
     /// changed. Routes do not share one. Example: `durable: shop-jobs`
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[^\s.*>/\\]+$"))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = schema::STREAM))]
     pub durable: String,
     /// Which of the stream's subjects, 1 to 16 that do not overlap. Default: all.
     /// Example: `filterSubjects: ["jobs.mail.>"]`

@@ -8,6 +8,53 @@ use serde_json::{Map, Value, json};
 
 use crate::value::{Duration, PathTemplate, Size, SizeError, Subject, Template};
 
+/// A host name, whose first label may be `*`.
+pub(super) const HOST: &str =
+    r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// A NATS server. No user or password: those are in a Secret.
+pub(super) const SERVER: &str = r"^(nats|tls)://[^\s/@]+$";
+/// An origin, or one of the two words.
+pub(super) const ORIGIN: &str = r"^(\*|SameHost|[A-Za-z0-9]+://(\*\.)?[^\s/*@]+)$";
+/// An address block.
+pub(super) const NETWORK: &str = "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$";
+/// A size whose `k`, `m` and `g` are nginx's: powers of 1,024.
+pub(super) const PROXY_SIZE: &str = "^[0-9]{1,12}(k|m|g|Ki|Mi|Gi)?$";
+/// The name of a route or source.
+pub(super) const NAME: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// The name of a stream or consumer.
+pub(super) const STREAM: &str = r"^[^\s.*>/\\]+$";
+/// A DNS-1123 subdomain.
+pub(super) const OBJECT_NAME: &str =
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// The key of a Secret or `ConfigMap`.
+pub(super) const OBJECT_KEY: &str = "^[-._a-zA-Z0-9]+$";
+
+/// What a text must be that a pattern of the CRD asks for, in words: `must be …`. The API server shows the pattern
+/// alone.
+pub fn pattern_meaning(pattern: &str) -> Option<&'static str> {
+    let meaning = match pattern {
+        HOST => {
+            "must be a host name of a-z, 0-9, - and dots, without scheme and port; the first label may be *"
+        }
+        SERVER => {
+            "must be nats://host:port or tls://host:port; user and password are in spec.nats.credentials"
+        }
+        ORIGIN => {
+            "must be *, SameHost, or scheme and host such as https://app.example.com or https://*.example.com"
+        }
+        NETWORK => "must be an address block such as 10.0.0.0/8 or ::1/128",
+        PROXY_SIZE => {
+            "must be a number of bytes, or one with k, m or g (powers of 1,024) such as 128k"
+        }
+        NAME => "must be of a-z, 0-9 and -, with no - at either end",
+        STREAM => "must be without spaces, dots, slashes, * and >",
+        OBJECT_NAME => "must be the name of an object: a-z, 0-9, - and dots",
+        OBJECT_KEY => "must be a key: letters, digits, -, _ and dots",
+        _ => return None,
+    };
+    Some(meaning)
+}
+
 /// A size as it is written: a number of bytes, or a text such as `64Ki`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -63,7 +110,7 @@ pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn proxy_size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "pattern": "^[0-9]{1,12}(k|m|g|Ki|Mi|Gi)?$",
+        "pattern": PROXY_SIZE,
         "minimum": 0,
         "maxLength": 20,
     })
@@ -122,7 +169,7 @@ pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "minLength": 1,
         "maxLength": 253,
-        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$",
+        "pattern": OBJECT_NAME,
     })
 }
 
@@ -132,7 +179,7 @@ pub(super) fn object_key(_: &mut SchemaGenerator) -> Schema {
         "type": "string",
         "minLength": 1,
         "maxLength": 253,
-        "pattern": "^[-._a-zA-Z0-9]+$",
+        "pattern": OBJECT_KEY,
     })
 }
 

@@ -46,8 +46,7 @@ pub struct WebSocket {
 }
 
 fn allowed_origins(_: &mut SchemaGenerator) -> Schema {
-    let pattern = r"^(\*|SameHost|[A-Za-z0-9]+://(\*\.)?[^\s/*@]+)$";
-    let mut schema = schema::texts(32, 256, pattern);
+    let mut schema = schema::texts(32, 256, schema::ORIGIN);
     schema.insert("minItems".to_owned(), 1.into());
     schema
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use serde_json::Value;
 use wsgateway_crds::value::{Duration, PathTemplate, Pattern, Size, Subject, Template};
@@ -151,12 +151,28 @@ impl Walk {
             }
         };
         if !fits {
-            let quotes = matches!(value, Value::Number(_) | Value::Bool(_))
-                && schema.type_.as_deref() == Some("string");
-            let hint = if quotes {
-                "; text that looks like one needs quotes"
-            } else {
-                ""
+            let (expected, hint) = match (schema, value) {
+                (
+                    JSONSchemaProps {
+                        enum_: Some(words), ..
+                    },
+                    _,
+                ) => (format!("one of {}", listed(words)), String::new()),
+                (
+                    JSONSchemaProps {
+                        pattern: Some(pattern),
+                        ..
+                    },
+                    Value::Number(number),
+                ) if pattern == Duration::PATTERN => (
+                    expected.to_owned(),
+                    format!("; write {number}s for seconds"),
+                ),
+                (_, Value::Number(_) | Value::Bool(_)) if expected == "a text" => (
+                    expected.to_owned(),
+                    "; a text that looks like that needs quotes".to_owned(),
+                ),
+                _ => (expected.to_owned(), String::new()),
             };
             self.blocking(format!(
                 "must be {expected}, but is {}{hint}",
@@ -239,15 +255,11 @@ impl Walk {
         if let Some(allowed) = &schema.enum_
             && !allowed.iter().any(|value| value.0.as_str() == Some(text))
         {
-            let words: Vec<_> = allowed
-                .iter()
-                .filter_map(|value| value.0.as_str())
-                .collect();
-            let hint = near(text, words.iter().copied());
+            let hint = near(text, allowed.iter().filter_map(|value| value.0.as_str()));
             return self.plain(format!(
                 "`{}` is none of {}{hint}",
                 excerpt(text),
-                words.join(", ")
+                listed(allowed)
             ));
         }
         let count = text.chars().count();
@@ -334,6 +346,11 @@ fn plural(count: i64, noun: &str) -> String {
     }
 }
 
+fn listed(words: &[JSON]) -> String {
+    let words: Vec<_> = words.iter().filter_map(|value| value.0.as_str()).collect();
+    words.join(", ")
+}
+
 fn described(value: &Value) -> String {
     match value {
         Value::Null => "empty".to_owned(),
@@ -368,7 +385,16 @@ fn explained(pattern: &str, text: &str) -> String {
         Subject::PATTERN => text.parse::<Subject>().err().map(|e| e.to_string()),
         _ => None,
     };
-    error.unwrap_or_else(|| format!("`{}` does not match {pattern}", excerpt(text)))
+    error.unwrap_or_else(|| {
+        let meaning = wsgateway_crds::v1alpha1::pattern_meaning(pattern);
+        let meaning = meaning.map_or_else(|| format!("must match {pattern}"), str::to_owned);
+        // What stands before an @ may be a password.
+        if text.contains('@') {
+            meaning
+        } else {
+            format!("{meaning}, but is `{}`", excerpt(text))
+        }
+    })
 }
 
 /// `; did you mean X?` for the nearest of the known words, where one is near.

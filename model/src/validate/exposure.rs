@@ -97,7 +97,8 @@ pub(super) fn exposure(
 /// Says which field of the spec breaks a rule of the proxy's model.
 fn refuse(error: &ExposureError, findings: &mut Findings<'_>) {
     let path = match error {
-        // The schema wants a route, and overlapping paths have been refused with their route's name.
+        // It has been said of the route that overlaps.
+        ExposureError::AmbiguousPaths { .. } if !findings.is_empty() => return,
         ExposureError::NoPath | ExposureError::AmbiguousPaths { .. } => "spec.routes",
         ExposureError::StatusPathHasParameters(_) | ExposureError::StatusPathIsRoute { .. } => {
             "spec.exposure.status.path"

@@ -28,6 +28,11 @@ impl<'a> Findings<'a> {
         self.reasons
     }
 
+    /// Whether nothing was wrong so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
     /// Notes a reason.
     pub(super) fn refuse(&mut self, path: &str, reason: &'static str, message: impl Into<String>) {
         self.reasons.push(Reason {

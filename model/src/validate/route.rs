@@ -190,10 +190,14 @@ fn queue_of(at: &str, spec: v1alpha1::Queue, findings: &mut Findings<'_>) -> Opt
     } = spec;
     let filters_at = format!("{at}.filterSubjects");
     let filters = findings.parse_all::<Pattern>(&filters_at, &filter_subjects, "InvalidSubject");
+    for (index, text) in filter_subjects.iter().enumerate() {
+        refuse_template(&format!("{filters_at}[{index}]"), text, findings);
+    }
     let ack_wait = findings.duration(&format!("{at}.ackWait"), &ack_wait, &ACK_WAIT);
     let letter_at = format!("{at}.deadLetter.subject");
     let dead_letter = dead_letter
         .map(|DeadLetter { subject }| {
+            refuse_template(&letter_at, &subject, findings);
             findings
                 .parse::<Subject>(&letter_at, &subject, "InvalidSubject")
                 .ok_or(())
@@ -229,6 +233,16 @@ fn queue_of(at: &str, spec: v1alpha1::Queue, findings: &mut Findings<'_>) -> Opt
         max_in_flight_per_client,
         dead_letter,
     })
+}
+
+/// NATS itself would take braces as they stand.
+fn refuse_template(at: &str, text: &str, findings: &mut Findings<'_>) {
+    if text.contains(['{', '}']) {
+        let message = format!(
+            "`{text}` must not hold {{ or }}: all clients share the consumer, so no value of a request can be meant"
+        );
+        findings.refuse(at, "TemplateNotAllowed", message);
+    }
 }
 
 /// No request may be meant by two routes.
