@@ -26,6 +26,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a `WsGateway` on this machine: workers, a real nginx with TLS, and a real NATS.
+    #[command(args_override_self = true)]
     Local(Box<LocalArgs>),
     /// Say what is wrong in manifests: a line for each, and exit code 1.
     Lint(LintArgs),

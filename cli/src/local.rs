@@ -12,6 +12,7 @@ pub mod guard;
 pub mod leftover;
 pub mod port;
 pub mod programs;
+pub mod sockets;
 pub mod state;
 
 pub mod backoff;
@@ -23,6 +24,7 @@ pub mod nginx;
 pub mod worker;
 
 pub mod banner;
+mod exposition;
 pub mod metrics;
 pub mod stub_status;
 

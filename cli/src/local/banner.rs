@@ -30,7 +30,7 @@ pub struct Banner<'a> {
     pub nats_url: &'a str,
     /// The admin address of each worker.
     pub workers: Vec<(String, SocketAddr)>,
-    /// Where nginx's metrics are.
+    /// Where the metrics of nginx and all workers are.
     pub metrics: SocketAddr,
     /// How the clients are called here.
     pub tools: Tools,
@@ -111,13 +111,13 @@ pub fn banner(banner: &Banner<'_>) -> String {
         publish(&mut rows, banner, &subject);
     }
     rows.row("status", &format!("{status}{}", banner.status_path));
+    rows.row(
+        "metrics",
+        &format!("http://{}/metrics  (nginx and all workers)", banner.metrics),
+    );
     for (name, admin) in &banner.workers {
         rows.row("metrics", &format!("http://{admin}/metrics  ({name})"));
     }
-    rows.row(
-        "metrics",
-        &format!("http://{}/metrics  (nginx)", banner.metrics),
-    );
     rows.row(
         "change",
         &format!("edit {}: it is watched", banner.file.display()),
@@ -130,20 +130,17 @@ pub fn banner(banner: &Banner<'_>) -> String {
 fn connect(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str) {
     let url = quoted(url);
     let (wscat, websocat) = (&banner.tools.wscat, &banner.tools.websocat);
-    match banner.tls {
-        Some((_, authority)) => {
-            rows.row("connect", &format!("{wscat} -n -c {url} -P"));
-            if let Some(authority) = authority {
-                let authority = quoted(&authority.to_string_lossy());
-                rows.row("connect", &format!("{wscat} --ca {authority} -c {url} -P"));
-            }
-            rows.row("connect", &format!("{websocat} -k {url}"));
-        }
-        None => {
-            rows.row("connect", &format!("{wscat} -c {url} -P"));
-            rows.row("connect", &format!("{websocat} {url}"));
-        }
+    let Some((_, authority)) = banner.tls else {
+        rows.row("connect", &format!("{wscat} -c {url} -P"));
+        rows.row("connect", &format!("{websocat} {url}"));
+        return;
+    };
+    rows.row("connect", &format!("{wscat} -n -c {url} -P"));
+    if let Some(authority) = authority {
+        let authority = quoted(&authority.to_string_lossy());
+        rows.row("connect", &format!("{wscat} --ca {authority} -c {url} -P"));
     }
+    rows.row("connect", &format!("{websocat} -k {url}"));
 }
 
 /// The seed's large message.
@@ -263,24 +260,28 @@ mod tests {
     fn the_seeds_lines_can_be_copied() {
         let spec = "{routes: [{name: a, path: /ws-notifications, \
             toClient: [{name: live, type: Core, core: {subjects: [notifications.>]}}]}]}";
-        check(spec, |_| {}, &expect![[r#"
+        check(
+            spec,
+            |_| {},
+            &expect![[r#"
 
-            notifications is ready: nginx, 2 workers, NATS at nats://127.0.0.1:4222
+                notifications is ready: nginx, 2 workers, NATS at nats://127.0.0.1:4222
 
-              connect  wscat -n -c wss://localhost:8443/ws-notifications -P
-                       wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/ws-notifications -P
-                       websocat -k wss://localhost:8443/ws-notifications
-              large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
-                       cat big_message.txt | websocat -k -B 200000 wss://localhost:8443/ws-notifications
-              publish  target/release/wsgw pub notifications.demo 'hello'
-              status   curl -k https://localhost:8443/status
-              metrics  http://127.0.0.1:19001/metrics  (worker-1)
-                       http://127.0.0.1:19002/metrics  (worker-2)
-                       http://127.0.0.1:9113/metrics  (nginx)
-              change   edit gateway.yaml: it is watched
-              stop     Ctrl-C
+                  connect  wscat -n -c wss://localhost:8443/ws-notifications -P
+                           wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/ws-notifications -P
+                           websocat -k wss://localhost:8443/ws-notifications
+                  large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
+                           cat big_message.txt | websocat -k -B 200000 wss://localhost:8443/ws-notifications
+                  publish  target/release/wsgw pub notifications.demo 'hello'
+                  status   curl -k https://localhost:8443/status
+                  metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
+                           http://127.0.0.1:19001/metrics  (worker-1)
+                           http://127.0.0.1:19002/metrics  (worker-2)
+                  change   edit gateway.yaml: it is watched
+                  stop     Ctrl-C
 
-        "#]]);
+            "#]],
+        );
     }
 
     #[test]
@@ -293,22 +294,26 @@ mod tests {
             lines.tools.has_nats = true;
             lines.workers.truncate(1);
         };
-        check(spec, edit, &expect![[r#"
+        check(
+            spec,
+            edit,
+            &expect![[r#"
 
-            notifications is ready: nginx, 1 worker, NATS at nats://127.0.0.1:4223
+                notifications is ready: nginx, 1 worker, NATS at nats://127.0.0.1:4223
 
-              connect  wscat -c 'ws://localhost:8080/rooms/{room}' -P
-                       websocat 'ws://localhost:8080/rooms/{room}'
-              large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
-                       cat big_message.txt | websocat -B 200000 'ws://localhost:8080/rooms/{room}'
-              publish  target/release/wsgw pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
-                       nats pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
-              status   curl http://localhost:8080/status
-              metrics  http://127.0.0.1:19001/metrics  (worker-1)
-                       http://127.0.0.1:9113/metrics  (nginx)
-              change   edit gateway.yaml: it is watched
-              stop     Ctrl-C
+                  connect  wscat -c 'ws://localhost:8080/rooms/{room}' -P
+                           websocat 'ws://localhost:8080/rooms/{room}'
+                  large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
+                           cat big_message.txt | websocat -B 200000 'ws://localhost:8080/rooms/{room}'
+                  publish  target/release/wsgw pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
+                           nats pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
+                  status   curl http://localhost:8080/status
+                  metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
+                           http://127.0.0.1:19001/metrics  (worker-1)
+                  change   edit gateway.yaml: it is watched
+                  stop     Ctrl-C
 
-        "#]]);
+            "#]],
+        );
     }
 }

@@ -217,6 +217,36 @@ pub fn given(
     })
 }
 
+/// The same of what a Secret holds, which is written into the state folder once it is known to be usable. Also says
+/// whether it is new.
+pub fn written(
+    state: &StateDir,
+    chain: &[u8],
+    key: &[u8],
+    now: SystemTime,
+) -> Result<(Certificate, bool), CertificateError> {
+    let paths = |folder: &str| ["tls.crt", "tls.key"].map(|file| format!("{folder}/{file}"));
+    let put = |[chain_file, key_file]: &[String; 2]| {
+        let is_new = state.write(key_file, key)?;
+        Ok::<_, StateError>(state.write(chain_file, chain)? || is_new)
+    };
+    let (tried, used) = (paths("secret/next"), paths("secret"));
+    put(&tried)?;
+    let [chain_file, key_file] = tried.each_ref().map(|file| state.path(file));
+    given(&chain_file, &key_file, now)?;
+    tried.iter().for_each(|file| state.remove(file));
+    let is_new = put(&used)?;
+    let [certificate, key] = used.each_ref().map(|file| state.path(file));
+    Ok((
+        Certificate {
+            certificate,
+            key,
+            authority: None,
+        },
+        is_new,
+    ))
+}
+
 fn no_certificate(path: PathBuf, why: String) -> CertificateError {
     CertificateError::NoCertificate { path, why }
 }

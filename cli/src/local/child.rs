@@ -22,7 +22,7 @@ use tokio::{
     net::TcpStream,
     process::Command,
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
 
 use super::{
@@ -162,7 +162,6 @@ pub struct Child {
     name: String,
     orders: watch::Sender<Order>,
     phase: watch::Receiver<Phase>,
-    task: JoinHandle<()>,
 }
 
 impl Child {
@@ -177,11 +176,11 @@ impl Child {
             order,
             phases,
         };
+        tokio::spawn(keeper.keep());
         Self {
             name,
             orders,
             phase,
-            task: tokio::spawn(keeper.keep()),
         }
     }
 
@@ -243,8 +242,9 @@ impl Child {
     }
 
     /// Awaits its end, once it has been told.
-    pub async fn stopped(&mut self) {
-        let _ = (&mut self.task).await;
+    pub async fn stopped(&self) {
+        // Its task lets go of the phase when it has ended, and of nothing before.
+        let _ = self.phase.clone().wait_for(|_| false).await;
     }
 }
 
@@ -360,7 +360,7 @@ impl Keeper {
         match end {
             None => End::Told,
             Some(ended) => End::ByItself {
-                why: describe(ended, lines.last()),
+                why: describe(ended, &lines.last()),
                 was_ready,
             },
         }
@@ -401,22 +401,20 @@ fn spawn(program: &Program) -> std::io::Result<tokio::process::Child> {
         .spawn()
 }
 
-fn describe(ended: std::io::Result<ExitStatus>, last_line: String) -> String {
-    let how = match ended {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => format!("ended with exit code {code}"),
-            (None, Some(signal)) => match Signal::try_from(signal) {
-                Ok(signal) => format!("was ended by {signal}"),
-                Err(_) => format!("was ended by signal {signal}"),
-            },
-            (None, None) => "ended".to_owned(),
-        },
-        Err(error) => format!("is lost: {error}"),
+fn describe(ended: std::io::Result<ExitStatus>, last_line: &str) -> String {
+    let status = match ended {
+        Ok(status) => status,
+        Err(error) => return format!("is lost: {error}"),
     };
-    if last_line.is_empty() {
-        how
-    } else {
-        format!("{how} (its last line: {last_line})")
+    match (status.code(), status.signal()) {
+        (Some(code), _) if last_line.is_empty() => format!("ended with exit code {code}"),
+        (Some(code), _) => format!("ended with exit code {code} (its last line: {last_line})"),
+        // Who was killed could not say why.
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => format!("was ended by {signal}"),
+            Err(_) => format!("was ended by signal {signal}"),
+        },
+        (None, None) => "ended".to_owned(),
     }
 }
 
@@ -538,7 +536,7 @@ mod tests {
     async fn a_killed_child_is_back_and_what_it_had_started_is_gone() {
         let (_scratch, context) = context("back").await;
         let program = shell("nginx", "sleep 1000 & wait", nats_like().await);
-        let mut child = Child::start(program, &context);
+        let child = Child::start(program, &context);
         child.ready(Duration::from_secs(5)).await.unwrap();
         let first = child.pid().unwrap();
         assert!(child.signal(Signal::SIGKILL));
@@ -562,13 +560,8 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_ends_before_it_is_ready_has_failed_with_its_last_line() {
         let (_scratch, context) = context("failed").await;
-        let closed = Ready::NatsInfo(
-            (
-                std::net::Ipv4Addr::LOCALHOST,
-                port::free(21_000, &[]).unwrap(),
-            )
-                .into(),
-        );
+        let closed = port::free(17_500).unwrap();
+        let closed = Ready::NatsInfo(closed.address());
         let program = shell("nats", "echo begin; echo 'no room' >&2; exit 3", closed);
         let child = Child::start(program, &context);
         let error = child.ready(Duration::from_secs(5)).await.unwrap_err();
@@ -587,7 +580,7 @@ mod tests {
             "trap '' TERM; while :; do sleep 0.1; done",
             nats_like().await,
         );
-        let mut child = Child::start(program, &context);
+        let child = Child::start(program, &context);
         child.ready(Duration::from_secs(5)).await.unwrap();
         let pid = child.pid().unwrap();
         child.tell_to_stop();

@@ -1,4 +1,5 @@
-//! What `wsgw local` tells Prometheus: nginx's connections, and how its children fare.
+//! What `wsgw local` tells Prometheus, on one page: nginx's connections, how its children fare, and what each worker
+//! says of itself.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
@@ -10,9 +11,10 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::{
+    exposition::Exposition,
     http,
     stub_status::{NginxMetrics, StubStatus},
 };
@@ -62,20 +64,26 @@ pub struct StatusPage {
     pub path: String,
 }
 
+/// Whom the endpoint asks.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    /// nginx, once it is there.
+    pub nginx: Option<StatusPage>,
+    /// The workers' admin addresses by name.
+    pub workers: Vec<(String, SocketAddr)>,
+}
+
 /// The endpoint.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     nginx: Arc<NginxMetrics>,
-    page: tokio::sync::watch::Receiver<Option<StatusPage>>,
+    targets: watch::Receiver<Targets>,
 }
 
 impl Metrics {
-    /// Registers what it shows. `page` follows the manifest.
-    pub fn new(
-        restarts: &Restarts,
-        page: tokio::sync::watch::Receiver<Option<StatusPage>>,
-    ) -> Self {
+    /// Registers what it shows. `targets` follow the manifest.
+    pub fn new(restarts: &Restarts, targets: watch::Receiver<Targets>) -> Self {
         let mut registry = Registry::default();
         let nginx = Arc::new(NginxMetrics::default());
         registry.register_collector(Box::new(Arc::clone(&nginx)));
@@ -87,7 +95,7 @@ impl Metrics {
         Self {
             registry,
             nginx,
-            page,
+            targets,
         }
     }
 
@@ -127,15 +135,23 @@ impl Metrics {
         if *request.method() != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
-        let page = self.page.borrow().clone();
-        self.nginx.set(match page {
-            Some(page) => scrape(&page).await,
+        let targets = self.targets.borrow().clone();
+        self.nginx.set(match &targets.nginx {
+            Some(page) => scrape(page).await,
             None => None,
         });
-        let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
+        let mut own = String::new();
+        if encode(&mut own, &self.registry).is_err() {
             return plain(StatusCode::INTERNAL_SERVER_ERROR, "cannot encode\n");
         }
+        let mut all = Exposition::default();
+        all.add(&own, None);
+        for (name, admin) in &targets.workers {
+            if let Ok((StatusCode::OK, text)) = http::get(*admin, "/metrics").await {
+                all.add(&text, Some(name));
+            }
+        }
+        let text = all.to_string();
         let mut response = Response::new(Full::from(text));
         response.headers_mut().insert(
             header::CONTENT_TYPE,

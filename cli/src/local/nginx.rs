@@ -26,6 +26,7 @@ use super::{
     certificate::Certificate,
     child::{Child, Program, Ready},
     leftover,
+    sockets::Sockets,
     state::{StateDir, StateError},
 };
 
@@ -89,33 +90,6 @@ impl NginxError {
             Self::State(error) => error.reason(),
             Self::NotReloaded => "NginxNotReloaded",
         }
-    }
-}
-
-/// Where nginx listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sockets {
-    /// Plain.
-    pub http: Vec<SocketAddr>,
-    /// With TLS.
-    pub https: Vec<SocketAddr>,
-}
-
-impl Sockets {
-    /// An address at which this machine reaches the plain listener.
-    pub fn to_ask(&self) -> Option<SocketAddr> {
-        let mut address = *self
-            .http
-            .iter()
-            .find(|a| a.ip().is_loopback())
-            .or(self.http.first())?;
-        if address.ip().is_unspecified() {
-            address.set_ip(match address {
-                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-            });
-        }
-        Some(address)
     }
 }
 
@@ -298,26 +272,5 @@ mod tests {
         assert_eq!(complaint(text), "unknown directive \"x\" in /c:3");
         assert_eq!(complaint("no such option\n"), "no such option");
         assert_eq!(complaint(""), "it says nothing");
-    }
-
-    #[test]
-    fn nginx_is_asked_where_this_machine_reaches_it() {
-        for (listen, ask) in [
-            (vec!["127.0.0.1:1", "[::1]:1"], "127.0.0.1:1"),
-            (vec!["10.0.0.1:1", "[::1]:1"], "[::1]:1"),
-            (vec!["0.0.0.0:1"], "127.0.0.1:1"),
-            (vec!["[::]:1"], "[::1]:1"),
-            (vec!["10.0.0.1:1"], "10.0.0.1:1"),
-        ] {
-            let http = listen
-                .iter()
-                .map(|address| address.parse().unwrap())
-                .collect();
-            let sockets = Sockets {
-                http,
-                https: Vec::new(),
-            };
-            assert_eq!(sockets.to_ask().unwrap().to_string(), ask);
-        }
     }
 }

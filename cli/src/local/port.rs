@@ -1,9 +1,14 @@
 //! Which ports are free. Checked by binding, before anything is started.
 
 use std::{
+    env,
+    fs::{DirBuilder, File},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::DirBuilderExt,
 };
+
+use nix::unistd::geteuid;
 
 /// Ports from here on are taken by outgoing connections (`ip_local_port_range`), so that a port which is free now
 /// may be taken a moment later.
@@ -72,12 +77,44 @@ pub fn check(address: SocketAddr, flag: &'static str) -> Result<bool, PortError>
     }
 }
 
-/// The first free port of 127.0.0.1 from `from` on that is not among `taken`, below [`EPHEMERAL_FIRST`].
-pub fn free(from: u16, taken: &[u16]) -> Result<u16, PortError> {
-    (from..EPHEMERAL_FIRST)
-        .filter(|port| !taken.contains(port))
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .ok_or(PortError::NoneLeft { from })
+/// A port of 127.0.0.1 that no other `wsgw` of this user takes, whether or not something listens on it yet.
+#[derive(Debug)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// Locked, and let go of by the kernel however this process ends. None where there is no folder for it: then
+    /// two runs that begin in one moment may collide, and the second says so.
+    _lease: Option<File>,
+}
+
+impl Port {
+    /// The port on 127.0.0.1.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.number).into()
+    }
+}
+
+/// The first free port of 127.0.0.1 from `from` on, below [`EPHEMERAL_FIRST`].
+pub fn free(from: u16) -> Result<Port, PortError> {
+    let folder = env::temp_dir().join(format!("wsgateway-ports-{}", geteuid()));
+    let is_there = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .is_ok();
+    for number in from..EPHEMERAL_FIRST {
+        let lease = is_there
+            .then(|| File::create(folder.join(number.to_string())).ok())
+            .flatten();
+        let is_leased = lease.as_ref().is_some_and(|file| file.try_lock().is_err());
+        if !is_leased && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+            return Ok(Port {
+                number,
+                _lease: lease,
+            });
+        }
+    }
+    Err(PortError::NoneLeft { from })
 }
 
 #[cfg(test)]
@@ -86,27 +123,26 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named_with_its_flag_and_passed_over() {
-        let first = free(20_000, &[]).unwrap();
-        let held = TcpListener::bind((Ipv4Addr::LOCALHOST, first)).unwrap();
-        let error = check(held.local_addr().unwrap(), "--https-port").unwrap_err();
+        let first = free(17_000).unwrap();
+        let held = TcpListener::bind(first.address()).unwrap();
+        let error = check(first.address(), "--https-port").unwrap_err();
         assert_eq!(error.reason(), "PortTaken");
-        let text = error.to_string();
+        let (text, number) = (error.to_string(), first.number);
         assert!(
-            text.contains(&first.to_string()) && text.contains("--https-port"),
+            text.contains(&number.to_string()) && text.contains("--https-port"),
             "{text}"
         );
-        let second = free(first, &[]).unwrap();
-        assert!(second > first);
-        assert!(free(first, &[second]).unwrap() > second);
+        assert!(free(number).unwrap().number > number);
         drop(held);
-        assert!(check((Ipv4Addr::LOCALHOST, first).into(), "--https-port").unwrap());
+        assert!(check(first.address(), "--https-port").unwrap());
+        // Nobody listens, but it is ours until we let go of it.
+        assert!(free(number).unwrap().number > number);
+        drop(first);
+        assert_eq!(free(number).unwrap().number, number);
     }
 
     #[test]
     fn no_port_of_outgoing_connections_is_chosen() {
-        assert_eq!(
-            free(EPHEMERAL_FIRST, &[]).unwrap_err().reason(),
-            "NoPortLeft"
-        );
+        assert_eq!(free(EPHEMERAL_FIRST).unwrap_err().reason(), "NoPortLeft");
     }
 }

@@ -17,7 +17,7 @@ pub struct LocalArgs {
     /// Where nginx takes plain connections.
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = port())]
     http_port: u16,
-    /// The addresses on which nginx listens, such as 0.0.0.0. Default: this machine alone, 127.0.0.1 and ::1.
+    /// The addresses on which nginx listens, such as 0.0.0.0. Default: this machine alone, 127.0.0.1 and `::1`.
     #[arg(long, value_name = "IP")]
     listen: Vec<IpAddr>,
     /// A certificate chain (PEM), such as mkcert makes, in place of the manifest's.

@@ -11,7 +11,7 @@ use prometheus_client::{
 /// The page of `ngx_http_stub_status_module`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StubStatus {
-    /// Open connections, WebSockets among them.
+    /// Open connections, also those of sockets.
     pub active: u64,
     /// Connections accepted since nginx started.
     pub accepted: u64,
@@ -21,7 +21,7 @@ pub struct StubStatus {
     pub requests: u64,
     /// Connections whose request is being read.
     pub reading: u64,
-    /// Connections whose response is being written: every WebSocket is one.
+    /// Connections whose response is being written: every open socket is one.
     pub writing: u64,
     /// Idle connections that wait for a request.
     pub waiting: u64,
@@ -41,7 +41,7 @@ impl StubStatus {
             .next()
             .filter(|line| line.starts_with("server accepts handled requests"))?;
         let [accepted, handled, requests] = numbers(lines.next()?)?;
-        let [reading, writing, waiting] = numbers(lines.next()?)?;
+        let [reading, writing, idle] = numbers(lines.next()?)?;
         Some(Self {
             active,
             accepted,
@@ -49,7 +49,7 @@ impl StubStatus {
             requests,
             reading,
             writing,
-            waiting,
+            waiting: idle,
         })
     }
 }

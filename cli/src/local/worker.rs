@@ -1,18 +1,13 @@
 //! A worker: a gateway on loopback ports of its own, with a configuration file of its own.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
-    path::Path,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use wsgateway_crds::{config, value};
 
 use super::{
     child::{Child, Program, Ready},
-    port::{self, PortError},
+    port::{self, Port, PortError},
 };
 
 /// Worker N is at these plus N, where they are free: numbers that a person can remember. Both are below the ports of
@@ -30,10 +25,33 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 pub struct Worker {
     /// From 1.
     pub number: u32,
-    /// What it listens on, kept over restarts.
-    pub listen: config::Listen,
+    /// Where it is.
+    pub place: Place,
     /// Its process.
     pub child: Child,
+}
+
+/// Where a worker listens, and with how many threads: as long as it is one of us, over all its restarts.
+#[derive(Debug)]
+pub struct Place {
+    /// nginx connects there.
+    pub clients: Port,
+    /// Readiness and metrics.
+    pub admin: Port,
+    /// Its threads.
+    pub shards: u16,
+}
+
+impl Place {
+    /// As its configuration says it.
+    pub fn listen(&self) -> config::Listen {
+        let (clients, admin) = (self.clients.address(), self.admin.address());
+        config::Listen {
+            clients,
+            admin,
+            shards: Some(self.shards),
+        }
+    }
 }
 
 /// The name of a worker in front of its lines.
@@ -46,23 +64,19 @@ pub fn file(number: u32) -> String {
     format!("workers/{}.yaml", name(number))
 }
 
-/// Free ports for a worker. `taken` are those of workers that may not listen yet.
-pub fn listen(number: u32, shards: u16, taken: &[u16]) -> Result<config::Listen, PortError> {
+/// A free place for one of so many workers.
+pub fn place(number: u32, replicas: u32) -> Result<Place, PortError> {
     let number = u16::try_from(number).unwrap_or(0);
-    let at = |from: u16| {
-        let port = port::free(from.saturating_add(number), taken)?;
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    };
-    let (clients, admin) = (at(CLIENTS_FROM)?, at(ADMIN_FROM)?);
-    Ok(config::Listen {
-        clients,
-        admin,
-        shards: Some(shards),
+    let at = |from: u16| port::free(from.saturating_add(number));
+    Ok(Place {
+        clients: at(CLIENTS_FROM)?,
+        admin: at(ADMIN_FROM)?,
+        shards: shards(replicas),
     })
 }
 
 /// Threads of each worker, so that all workers together fill the machine once.
-pub fn shards(replicas: u32) -> u16 {
+fn shards(replicas: u32) -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let share = cores / usize::try_from(replicas.max(1)).unwrap_or(usize::MAX);
     u16::try_from(share.clamp(1, 8)).unwrap_or(1)
@@ -79,7 +93,7 @@ pub fn live(live: &config::Live) -> config::Live {
 pub fn program(
     gateway: &Path,
     number: u32,
-    listen: &config::Listen,
+    place: &Place,
     file: &Path,
     live: &config::Live,
 ) -> Program {
@@ -87,7 +101,7 @@ pub fn program(
         name: name(number),
         path: gateway.to_owned(),
         args: vec!["--config".into(), file.into()],
-        ready: Ready::Ok(listen.admin, "/readyz".to_owned()),
+        ready: Ready::Ok(place.admin.address(), "/readyz".to_owned()),
         stop_signal: Signal::SIGTERM,
         stop_patience: live.drain.period.get() + live.websocket.write_wait.get() + STOP_MARGIN,
     }
@@ -109,12 +123,14 @@ mod tests {
 
     #[test]
     fn workers_do_not_share_ports() {
-        let first = listen(1, 1, &[]).unwrap();
-        let taken = [first.clients.port(), first.admin.port()];
-        let second = listen(1, 1, &taken).unwrap();
-        for address in [second.clients, second.admin] {
-            assert!(!taken.contains(&address.port()));
-            assert!(address.port() < port::EPHEMERAL_FIRST);
-        }
+        let (first, second) = (place(1, 3).unwrap(), place(1, 3).unwrap());
+        let mut numbers =
+            [&first.clients, &first.admin, &second.clients, &second.admin].map(|p| p.number);
+        numbers.sort_unstable();
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] < pair[1]),
+            "{numbers:?}"
+        );
+        assert!(numbers[3] < port::EPHEMERAL_FIRST);
     }
 }

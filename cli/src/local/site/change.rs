@@ -1,0 +1,103 @@
+//! What a changed manifest does to what runs, and a certificate that nears its end.
+
+use wsgateway_model::Gateway;
+
+use super::Site;
+use crate::local::{
+    LocalError, nginx,
+    plan::{Change, plan},
+    sockets::Sockets,
+    worker,
+};
+
+impl Site {
+    /// Brings what runs to what a changed manifest asks for. Where a step fails the later ones are not taken, and
+    /// what runs goes on running. May be dropped at any point: every child is among ours before it is awaited, so
+    /// that [`Site::stop`] finds it.
+    pub async fn apply(&mut self, new: Gateway) -> Result<(), LocalError> {
+        let sockets = Sockets::claim(&self.settings, &new, &self.sockets)?;
+        let steps = plan(&self.gateway, &new);
+        self.gateway = new;
+        self.sockets = sockets;
+        for step in steps {
+            self.take(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, step: Change) -> Result<(), LocalError> {
+        let console = self.context.console;
+        match step {
+            Change::StartNats => self.start_nats().await,
+            Change::ConfigureWorkers => {
+                console.say(
+                    "the workers are given their new configuration, and read it by themselves",
+                );
+                self.configure_workers()
+            }
+            Change::StartWorkers { from, to } => {
+                console.say(format_args!("starting {}", span(from, to)));
+                self.start_worker_numbers(from, to).await
+            }
+            Change::RestartWorkers { to } => {
+                console.say(format_args!(
+                    "how NATS is reached is read at the start: {} start again, one by one, and their clients \
+                     are told to come back",
+                    span(1, to)
+                ));
+                self.restart_workers(to).await
+            }
+            Change::ProvideCertificate => {
+                if self.provide_certificate()? {
+                    nginx::forget(&self.context.state);
+                }
+                Ok(())
+            }
+            Change::ConfigureNginx => {
+                if self.configure_nginx().await? {
+                    self.reload_nginx().await?;
+                }
+                Ok(())
+            }
+            Change::StopWorkers { from } => {
+                let to = self
+                    .workers
+                    .iter()
+                    .map(|worker| worker.number)
+                    .max()
+                    .unwrap_or(from);
+                console.say(format_args!("draining and stopping {}", span(from, to)));
+                self.stop_workers(from).await;
+                Ok(())
+            }
+            Change::StopNats => {
+                console.say("stopping the nats-server of wsgw: the manifest names others");
+                if let Some((child, _)) = &self.nats {
+                    child.tell_to_stop();
+                    child.stopped().await;
+                }
+                self.nats = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Renews the certificate when it nears its end, however long this runs.
+    pub async fn renew_certificate(&mut self) -> Result<(), LocalError> {
+        if self.provide_certificate()? {
+            self.context.console.say("the certificate is renewed");
+            nginx::forget(&self.context.state);
+            self.configure_nginx().await?;
+            self.reload_nginx().await?;
+        }
+        Ok(())
+    }
+}
+
+fn span(from: u32, to: u32) -> String {
+    if from == to {
+        worker::name(from)
+    } else {
+        format!("worker-{from} to worker-{to}")
+    }
+}
