@@ -207,3 +207,71 @@ fn config_map_keys(name: &str, value: Value) -> Result<BTreeMap<String, Vec<u8>>
         .chain(bytes.map(|(key, bytes)| (key, bytes.0)))
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATEWAY: &str =
+        "{apiVersion: wsgateway.io/v1alpha1, kind: WsGateway, metadata: {name: a}}";
+
+    #[test]
+    fn a_file_is_sorted_into_gateways_and_what_they_may_name() {
+        let text = format!(
+            "---\n{GATEWAY}\n---\n# nothing\n---\n\
+             {{apiVersion: v1, kind: Secret, metadata: {{name: s}}, data: {{a: YQ==, b: Yg==}}, stringData: {{b: text}}}}\n---\n\
+             {{apiVersion: v1, kind: ConfigMap, metadata: {{name: c, namespace: other}}, data: {{a: text}}}}\n---\n\
+             {{apiVersion: apps/v1, kind: Deployment, metadata: {{name: d}}}}\n"
+        );
+        let documents = documents(&text).unwrap();
+        assert_eq!(documents.gateways.len(), 1);
+        assert_eq!(documents.gateways[0].namespace, "default");
+        assert_eq!(documents.ignored, ["Deployment/d"]);
+        let referenced = documents.referenced("default");
+        let secret = &referenced.secrets["s"];
+        assert_eq!(
+            (secret["a"].expose(), secret["b"].expose()),
+            (&b"a"[..], &b"text"[..])
+        );
+        assert!(referenced.config_maps.is_empty());
+        assert_eq!(documents.referenced("other").config_maps["c"]["a"], b"text");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_refused_with_its_place() {
+        for (text, says) in [
+            ("", "the file holds no WsGateway"),
+            (
+                "{kind: Secret, apiVersion: v1, metadata: {name: s}}",
+                "the file holds no WsGateway",
+            ),
+            ("just text", "document 1: is no Kubernetes object"),
+            (
+                &format!("{GATEWAY}\n---\n[1]"),
+                "document 2: is no Kubernetes object",
+            ),
+            (
+                &format!("{GATEWAY}\n---\n{GATEWAY}"),
+                "WsGateway a stands twice in the file",
+            ),
+            ("kind: WsGateway\nspec: {a: [}\n", "line 2"),
+            ("kind: WsGateway\nkind: WsGateway\n", "duplicate"),
+            (
+                "{kind: Secret, metadata: {name: s}, data: {a: '%%%'}}",
+                "Secret s: data must be base64",
+            ),
+        ] {
+            let error = documents(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+            assert!(!error.contains("%%%") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_debug_output_shows_a_secret() {
+        let text = format!(
+            "{GATEWAY}\n---\n{{kind: Secret, metadata: {{name: s}}, stringData: {{a: hunter2}}}}"
+        );
+        assert!(!format!("{:?}", documents(&text).unwrap()).contains("hunter2"));
+    }
+}

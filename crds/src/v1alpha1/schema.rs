@@ -264,7 +264,9 @@ impl Transform for Rule {
 /// Brings a generated schema into the form that the API server keeps, throughout:
 ///
 /// - `null` is no value of its own: the API server drops it and takes the default.
-/// - The default of an object is `{}`, so that each field's default stands in one place.
+/// - The default of an object is `{}`, so that each field's default stands in one place. An object with rules of its
+///   own keeps the whole: the API server asks the rules about the default before it fills in those of the fields,
+///   and refuses the CRD where one fails.
 /// - Formats of unsigned integers go, since the API server knows none, and titles, since nobody sees them.
 pub(super) fn settle(schema: &mut Map<String, Value>) {
     schema.remove("nullable");
@@ -278,7 +280,9 @@ pub(super) fn settle(schema: &mut Map<String, Value>) {
     }
     match schema.get("default") {
         Some(Value::Null) => _ = schema.remove("default"),
-        Some(Value::Object(_)) => _ = schema.insert("default".to_owned(), json!({})),
+        Some(Value::Object(_)) if !schema.contains_key("x-kubernetes-validations") => {
+            schema.insert("default".to_owned(), json!({}));
+        }
         _ => {}
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
