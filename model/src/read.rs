@@ -1,11 +1,14 @@
 //! A file with `WsGateways`, and with the Secrets and `ConfigMaps` that they name: first on the path of `wsgw`.
 
+mod lines;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
 use crate::{gateway::SecretBytes, validate::Referenced};
+use lines::Lines;
 
 /// Where an object without a namespace is, as for `kubectl`.
 const NAMESPACE_DEFAULT: &str = "default";
@@ -29,6 +32,15 @@ pub struct Document {
     pub name: String,
     /// All of it.
     pub value: Value,
+    lines: Lines,
+}
+
+impl Document {
+    /// The line of the file on which a field such as `spec.routes[0].path` stands, or else the nearest one around it.
+    /// Lines count from 1.
+    pub fn line(&self, path: &str) -> usize {
+        self.lines.of(path)
+    }
 }
 
 /// Why a file cannot be read.
@@ -79,12 +91,13 @@ pub fn documents(text: &str) -> Result<Documents, ReadError> {
     let values: Vec<Value> = serde_saphyr::from_multiple(text)
         .map_err(|error| ReadError::Yaml(error.without_snippet().to_string()))?;
     let mut documents = Documents::default();
+    let mut lines = lines::lines(text).into_iter();
     for (index, value) in values
         .into_iter()
+        .filter(|value| !value.is_null())
         .enumerate()
-        .filter(|(_, value)| !value.is_null())
     {
-        documents.take(index + 1, value)?;
+        documents.take(index + 1, value, lines.next().unwrap_or_default())?;
     }
     if documents.gateways.is_empty() {
         return Err(ReadError::NoGateway);
@@ -98,7 +111,7 @@ impl Documents {
         self.referenced.get(namespace).cloned().unwrap_or_default()
     }
 
-    fn take(&mut self, number: usize, mut value: Value) -> Result<(), ReadError> {
+    fn take(&mut self, number: usize, mut value: Value, lines: Lines) -> Result<(), ReadError> {
         let text = |pointer| {
             value
                 .pointer(pointer)
@@ -116,9 +129,9 @@ impl Documents {
                 .and_then(Value::as_array)
                 .cloned()
                 .unwrap_or_default();
-            return items
-                .into_iter()
-                .try_for_each(|item| self.take(number, item));
+            return items.into_iter().enumerate().try_for_each(|(index, item)| {
+                self.take(number, item, lines.below(&format!("items[{index}]")))
+            });
         }
         let name = text("/metadata/name").unwrap_or_default();
         let namespace = text("/metadata/namespace").unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
@@ -127,6 +140,7 @@ impl Documents {
                 namespace,
                 name,
                 value,
+                lines,
             }),
             "Secret" => {
                 let keys = secret_keys(&name, value)?;
@@ -265,6 +279,23 @@ mod tests {
             assert!(error.contains(says), "{text}: {error}");
             assert!(!error.contains("%%%") && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_field_of_each_gateway_has_its_line_in_the_file() {
+        let text = format!(
+            "{GATEWAY}\n---\n\n---\nkind: List\nitems:\n  - kind: WsGateway\n    spec: {{}}\n"
+        );
+        let documents = documents(&text).unwrap();
+        let line = |index: usize, path| documents.gateways[index].line(path);
+        assert_eq!(
+            (
+                line(0, "spec"),
+                line(1, "spec.routes"),
+                line(1, "metadata.name")
+            ),
+            (1, 8, 7)
+        );
     }
 
     #[test]
