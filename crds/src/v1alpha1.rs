@@ -9,6 +9,7 @@
 mod exposure;
 mod limits;
 mod nats;
+mod reference;
 mod rollout;
 mod route;
 mod schema;
@@ -22,6 +23,7 @@ pub use limits::{Limits, Outbox};
 pub use nats::{
     CaRef, CaRefKind, Credentials, CredentialsType, JetStreamApi, KeyRef, Nats, NatsTls, SecretRef,
 };
+pub use reference::reference;
 pub use rollout::{Drain, RetryAfter, Rollout};
 pub use route::{
     Acknowledge, Core, DeadLetter, FromClient, FromClientType, Payload, Publish, Queue, Route,

@@ -12,28 +12,29 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 
-const FILE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../manifests/crd/wsgateways.yaml"
-);
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Client-side apply keeps the whole object in an annotation, and annotations end at 262,144 bytes.
 const CRD_BYTES_MAX: usize = 200_000;
 
-/// `UPDATE_EXPECT=1` writes it anew, as crdgen does.
+/// `UPDATE_EXPECT=1` writes them anew, as crdgen does.
 #[test]
-fn the_crd_in_the_repository_is_the_one_that_the_types_make() {
-    let made = wsgateway_crds::v1alpha1::crd_yaml();
-    assert!(made.len() <= CRD_BYTES_MAX, "{} bytes", made.len());
-    if std::env::var_os("UPDATE_EXPECT").is_some() {
-        fs::write(FILE, &made).unwrap();
+fn the_crd_and_its_reference_in_the_repository_are_what_the_types_make() {
+    let crd = wsgateway_crds::v1alpha1::crd_yaml();
+    assert!(crd.len() <= CRD_BYTES_MAX, "{} bytes", crd.len());
+    let reference = wsgateway_crds::v1alpha1::reference();
+    for (file, made) in [
+        ("manifests/crd/wsgateways.yaml", crd),
+        ("docs/api.md", reference),
+    ] {
+        let path = format!("{ROOT}/{file}");
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, &made).unwrap();
+        }
+        let kept = fs::read_to_string(&path).unwrap_or_default();
+        let hint = "run UPDATE_EXPECT=1 cargo test -p wsgateway-crds";
+        assert!(kept == made, "{file} differs from the types: {hint}");
     }
-    let kept = fs::read_to_string(FILE).unwrap();
-    let hint = "run UPDATE_EXPECT=1 cargo test -p wsgateway-crds";
-    assert!(
-        kept == made,
-        "manifests/crd/wsgateways.yaml differs from the types: {hint}"
-    );
 }
 
 /// Calls `visit` with the path and schema of each node of the spec.
