@@ -263,7 +263,7 @@ mod tests {
         check(
             spec,
             |_| {},
-            &expect![[r#"
+            &expect![[r"
 
                 notifications is ready: nginx, 2 workers, NATS at nats://127.0.0.1:4222
 
@@ -280,7 +280,7 @@ mod tests {
                   change   edit gateway.yaml: it is watched
                   stop     Ctrl-C
 
-            "#]],
+            "]],
         );
     }
 
@@ -297,7 +297,7 @@ mod tests {
         check(
             spec,
             edit,
-            &expect![[r#"
+            &expect![[r"
 
                 notifications is ready: nginx, 1 worker, NATS at nats://127.0.0.1:4223
 
@@ -313,7 +313,7 @@ mod tests {
                   change   edit gateway.yaml: it is watched
                   stop     Ctrl-C
 
-            "#]],
+            "]],
         );
     }
 }

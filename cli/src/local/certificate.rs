@@ -234,7 +234,9 @@ pub fn written(
     put(&tried)?;
     let [chain_file, key_file] = tried.each_ref().map(|file| state.path(file));
     given(&chain_file, &key_file, now)?;
-    tried.iter().for_each(|file| state.remove(file));
+    for file in &tried {
+        state.remove(file);
+    }
     let is_new = put(&used)?;
     let [certificate, key] = used.each_ref().map(|file| state.path(file));
     Ok((

@@ -189,6 +189,11 @@ impl Child {
         &self.name
     }
 
+    /// Whether it has been told to end, and has.
+    pub fn has_stopped(&self) -> bool {
+        self.phase.has_changed().is_err()
+    }
+
     /// Its process, while it runs and has been ready.
     pub fn pid(&self) -> Option<i32> {
         match *self.phase.borrow() {
@@ -407,6 +412,7 @@ fn describe(ended: std::io::Result<ExitStatus>, last_line: &str) -> String {
         Err(error) => return format!("is lost: {error}"),
     };
     match (status.code(), status.signal()) {
+        (Some(0), _) => "ended with exit code 0".to_owned(),
         (Some(code), _) if last_line.is_empty() => format!("ended with exit code {code}"),
         (Some(code), _) => format!("ended with exit code {code} (its last line: {last_line})"),
         // Who was killed could not say why.

@@ -5,34 +5,23 @@
 
 use wsgateway_model::Gateway;
 
-/// A step. Workers are numbered from 1.
+/// A step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Start a nats-server.
     StartNats,
     /// Give the workers that stay their new live configuration, which they read by themselves.
     ConfigureWorkers,
-    /// Start the workers from `from` to `to`.
-    StartWorkers {
-        /// The first.
-        from: u32,
-        /// The last.
-        to: u32,
-    },
-    /// Start the workers up to `to` again, one after the other: what has changed is read once, at the start.
-    RestartWorkers {
-        /// The last of them.
-        to: u32,
-    },
+    /// Start so many more workers.
+    StartWorkers(u32),
+    /// Start the first so many workers again, one after the other: what has changed is read once, at the start.
+    RestartWorkers(u32),
     /// Provide a certificate anew.
     ProvideCertificate,
     /// Write nginx's configuration, and reload it where that has changed.
     ConfigureNginx,
-    /// Drain and stop the workers from `from` on.
-    StopWorkers {
-        /// The first.
-        from: u32,
-    },
+    /// Drain and stop the last so many workers.
+    StopWorkers(u32),
     /// Stop the nats-server, which nobody uses any more.
     StopNats,
 }
@@ -48,15 +37,12 @@ pub fn plan(old: &Gateway, new: &Gateway) -> Vec<Change> {
         (is_own(new) && !is_own(old), Change::StartNats),
         (kept > 0 && old.live != new.live, Change::ConfigureWorkers),
         (
-            new.replicas > old.replicas,
-            Change::StartWorkers {
-                from: old.replicas + 1,
-                to: new.replicas,
-            },
+            new.replicas > kept,
+            Change::StartWorkers(new.replicas - kept),
         ),
         (
             kept > 0 && old.nats != new.nats,
-            Change::RestartWorkers { to: kept },
+            Change::RestartWorkers(kept),
         ),
         (
             old.tls != new.tls || old.exposure.hosts != new.exposure.hosts,
@@ -64,10 +50,8 @@ pub fn plan(old: &Gateway, new: &Gateway) -> Vec<Change> {
         ),
         (is_exposed_otherwise, Change::ConfigureNginx),
         (
-            new.replicas < old.replicas,
-            Change::StopWorkers {
-                from: new.replicas + 1,
-            },
+            old.replicas > kept,
+            Change::StopWorkers(old.replicas - kept),
         ),
         (is_own(old) && !is_own(new), Change::StopNats),
     ];
@@ -91,22 +75,22 @@ mod tests {
             (
                 seed,
                 "{replicas: 5, routes: [{name: a, path: /a}]}",
-                &[StartWorkers { from: 4, to: 5 }, ConfigureNginx],
+                &[StartWorkers(2), ConfigureNginx],
             ),
             (
                 seed,
                 "{replicas: 1, routes: [{name: a, path: /a}]}",
-                &[ConfigureNginx, StopWorkers { from: 2 }],
+                &[ConfigureNginx, StopWorkers(2)],
             ),
             (
                 seed,
                 "{replicas: 0, routes: [{name: a, path: /a}]}",
-                &[ConfigureNginx, StopWorkers { from: 1 }],
+                &[ConfigureNginx, StopWorkers(3)],
             ),
             (
                 "{replicas: 0, routes: [{name: a, path: /a}]}",
                 seed,
-                &[StartWorkers { from: 1, to: 3 }, ConfigureNginx],
+                &[StartWorkers(3), ConfigureNginx],
             ),
             (
                 seed,
@@ -141,12 +125,12 @@ mod tests {
             (
                 seed,
                 "{nats: {servers: ['nats://b:4222']}, routes: [{name: a, path: /a}]}",
-                &[RestartWorkers { to: 3 }, StopNats],
+                &[RestartWorkers(3), StopNats],
             ),
             (
                 "{nats: {servers: ['nats://b:4222']}, routes: [{name: a, path: /a}]}",
                 seed,
-                &[StartNats, RestartWorkers { to: 3 }],
+                &[StartNats, RestartWorkers(3)],
             ),
             (
                 seed,
@@ -154,8 +138,8 @@ mod tests {
                  routes: [{name: a, path: /a}]}",
                 &[
                     ConfigureWorkers,
-                    StartWorkers { from: 4, to: 4 },
-                    RestartWorkers { to: 3 },
+                    StartWorkers(1),
+                    RestartWorkers(3),
                     ConfigureNginx,
                     StopNats,
                 ],

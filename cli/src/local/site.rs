@@ -52,6 +52,8 @@ pub struct Site {
     certificate: Option<Certificate>,
     nats: Option<(Child, Port)>,
     workers: Vec<Worker>,
+    /// Those that drain.
+    leaving: Vec<Worker>,
     nginx: Option<Child>,
     targets: watch::Sender<Targets>,
     metrics: Option<(Port, AbortHandle)>,
@@ -110,6 +112,7 @@ impl Site {
             certificate: None,
             nats: None,
             workers: Vec::new(),
+            leaving: Vec::new(),
             nginx: None,
             targets: watch::Sender::default(),
             metrics: None,
@@ -264,13 +267,8 @@ impl Site {
 
     /// Says whether nginx must read it.
     async fn configure_nginx(&self) -> Result<bool, LocalError> {
-        let replicas = self.gateway.replicas;
-        let served = || {
-            self.workers
-                .iter()
-                .filter(|worker| worker.number <= replicas)
-        };
-        let workers: Vec<_> = served()
+        let workers: Vec<_> = self
+            .wanted_workers()
             .map(|worker| worker.place.clients.address())
             .collect();
         let is_new = nginx::configure(
@@ -288,7 +286,7 @@ impl Site {
             .to_ask()
             .map(|address| StatusPage { address, path });
         let admin = |worker: &Worker| (worker::name(worker.number), worker.place.admin.address());
-        let workers = served().map(admin).collect();
+        let workers = self.wanted_workers().map(admin).collect();
         self.targets.send_replace(Targets {
             nginx: page,
             workers,

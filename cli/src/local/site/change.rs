@@ -7,7 +7,6 @@ use crate::local::{
     LocalError, nginx,
     plan::{Change, plan},
     sockets::Sockets,
-    worker,
 };
 
 impl Site {
@@ -35,17 +34,13 @@ impl Site {
                 );
                 self.configure_workers()
             }
-            Change::StartWorkers { from, to } => {
-                console.say(format_args!("starting {}", span(from, to)));
-                self.start_worker_numbers(from, to).await
-            }
-            Change::RestartWorkers { to } => {
-                console.say(format_args!(
-                    "how NATS is reached is read at the start: {} start again, one by one, and their clients \
-                     are told to come back",
-                    span(1, to)
-                ));
-                self.restart_workers(to).await
+            Change::StartWorkers(count) => self.start_more_workers(count).await,
+            Change::RestartWorkers(count) => {
+                console.say(
+                    "how NATS is reached is read at the start: the workers start again, one by one, and their \
+                     clients are told to come back",
+                );
+                self.restart_workers(count).await
             }
             Change::ProvideCertificate => {
                 if self.provide_certificate()? {
@@ -59,15 +54,8 @@ impl Site {
                 }
                 Ok(())
             }
-            Change::StopWorkers { from } => {
-                let to = self
-                    .workers
-                    .iter()
-                    .map(|worker| worker.number)
-                    .max()
-                    .unwrap_or(from);
-                console.say(format_args!("draining and stopping {}", span(from, to)));
-                self.stop_workers(from).await;
+            Change::StopWorkers(count) => {
+                self.let_workers_go(count);
                 Ok(())
             }
             Change::StopNats => {
@@ -91,13 +79,5 @@ impl Site {
             self.reload_nginx().await?;
         }
         Ok(())
-    }
-}
-
-fn span(from: u32, to: u32) -> String {
-    if from == to {
-        worker::name(from)
-    } else {
-        format!("worker-{from} to worker-{to}")
     }
 }

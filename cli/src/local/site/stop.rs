@@ -8,17 +8,19 @@ impl Site {
     pub async fn stop(self, signals: &mut Signals) {
         let console = self.context.console;
         self.say_who_drains().await;
-        for worker in &self.workers {
-            worker.child.tell_to_stop();
-        }
+        let workers = || {
+            self.workers
+                .iter()
+                .chain(&self.leaving)
+                .map(|worker| &worker.child)
+        };
+        workers().for_each(Child::tell_to_stop);
         tokio::select! {
-            () = stopped(self.workers.iter().map(|worker| &worker.child)) => {}
+            () = stopped(workers()) => {}
             () = signals.next() => console.say("stopping at once"),
         }
-        for worker in &self.workers {
-            worker.child.tell_to_die();
-            worker.child.stopped().await;
-        }
+        workers().for_each(Child::tell_to_die);
+        stopped(workers()).await;
         let nats = self.nats.as_ref().map(|(child, _)| child);
         for child in self.nginx.iter().chain(nats) {
             child.tell_to_stop();

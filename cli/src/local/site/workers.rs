@@ -13,15 +13,13 @@ use crate::local::{
 impl Site {
     /// Starts the workers that the manifest asks for.
     pub async fn start_workers(&mut self) -> Result<(), LocalError> {
-        self.start_worker_numbers(1, self.gateway.replicas).await
+        self.start_more_workers(self.gateway.replicas).await
     }
 
-    pub(super) async fn start_worker_numbers(
-        &mut self,
-        from: u32,
-        to: u32,
-    ) -> Result<(), LocalError> {
-        for number in from..=to {
+    pub(super) async fn start_more_workers(&mut self, count: u32) -> Result<(), LocalError> {
+        self.leaving.retain(|worker| !worker.child.has_stopped());
+        for _ in 0..count {
+            let number = self.free_number();
             let place = worker::place(number, self.gateway.replicas)?;
             let child = self.start_worker(number, &place)?;
             self.workers.push(Worker {
@@ -30,10 +28,27 @@ impl Site {
                 child,
             });
         }
-        for number in from..=to {
-            self.await_worker(number).await?;
+        let first = self.workers.len().saturating_sub(count as usize);
+        for worker in self.workers.iter().skip(first) {
+            self.await_worker(worker).await?;
         }
         Ok(())
+    }
+
+    /// The lowest that no worker has, also none that drains: its file and its place are still its own.
+    fn free_number(&self) -> u32 {
+        let is_taken = |number| {
+            self.workers
+                .iter()
+                .chain(&self.leaving)
+                .any(|worker| worker.number == number)
+        };
+        (1..u32::MAX).find(|number| !is_taken(*number)).unwrap_or(u32::MAX)
+    }
+
+    /// The workers that the manifest asks for. Later ones are about to leave.
+    pub(super) fn wanted_workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().take(self.gateway.replicas as usize)
     }
 
     fn start_worker(&self, number: u32, place: &Place) -> Result<Child, LocalError> {
@@ -45,10 +60,7 @@ impl Site {
     }
 
     /// A worker waits for NATS, however long that takes: with servers that the manifest names, so may we.
-    async fn await_worker(&self, number: u32) -> Result<(), LocalError> {
-        let Some(worker) = self.workers.iter().find(|worker| worker.number == number) else {
-            return Ok(());
-        };
+    async fn await_worker(&self, worker: &Worker) -> Result<(), LocalError> {
         match worker.child.ready(READY_PATIENCE).await {
             Err(error @ ChildError::NotReady { .. }) if self.nats.is_none() => {
                 let servers = self.gateway.nats.servers.join(", ");
@@ -63,9 +75,7 @@ impl Site {
     }
 
     pub(super) fn configure_workers(&self) -> Result<(), LocalError> {
-        self.workers
-            .iter()
-            .filter(|worker| worker.number <= self.gateway.replicas)
+        self.wanted_workers()
             .try_for_each(|worker| self.write_worker_config(worker.number, &worker.place))
     }
 
@@ -100,33 +110,41 @@ impl Site {
         }
     }
 
-    pub(super) async fn restart_workers(&mut self, to: u32) -> Result<(), LocalError> {
-        for number in 1..=to {
-            let Some(worker) = self.workers.iter().find(|worker| worker.number == number) else {
-                continue;
+    pub(super) async fn restart_workers(&mut self, count: u32) -> Result<(), LocalError> {
+        for index in 0..count as usize {
+            let Some(worker) = self.workers.get(index) else {
+                break;
             };
             worker.child.tell_to_stop();
             worker.child.stopped().await;
-            let child = self.start_worker(number, &worker.place)?;
-            let Some(worker) = self
-                .workers
-                .iter_mut()
-                .find(|worker| worker.number == number)
-            else {
-                continue;
+            let child = self.start_worker(worker.number, &worker.place)?;
+            let Some(worker) = self.workers.get_mut(index) else {
+                break;
             };
             worker.child = child;
-            self.await_worker(number).await?;
+            let Some(worker) = self.workers.get(index) else {
+                break;
+            };
+            self.await_worker(worker).await?;
         }
         Ok(())
     }
 
-    pub(super) async fn stop_workers(&mut self, from: u32) {
-        let leaving = || self.workers.iter().filter(|worker| worker.number >= from);
-        leaving().for_each(|worker| worker.child.tell_to_stop());
-        for worker in leaving() {
-            worker.child.stopped().await;
+    /// Tells the last workers to drain, which takes its time: further changes need not wait for it.
+    pub(super) fn let_workers_go(&mut self, count: u32) {
+        let kept = self.workers.len().saturating_sub(count as usize);
+        let leaving = self.workers.split_off(kept);
+        let names: Vec<_> = leaving
+            .iter()
+            .map(|worker| worker::name(worker.number))
+            .collect();
+        self.context
+            .console
+            .say(format_args!("{} drain and stop", names.join(", ")));
+        for worker in &leaving {
+            worker.child.tell_to_stop();
         }
-        self.workers.retain(|worker| worker.number < from);
+        self.leaving.retain(|worker| !worker.child.has_stopped());
+        self.leaving.extend(leaving);
     }
 }
