@@ -16,7 +16,7 @@ use crate::frame::header::{HEADER_BYTES_MAX, Opcode, encode_header};
 /// It owns a copy of the payload, and no part of the buffer that NATS was read into. The text form is
 /// made at once, since text is the default; the binary form differs in one byte and is made when first
 /// asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PreparedFrame {
     text: Bytes,
     payload_start: usize,

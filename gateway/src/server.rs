@@ -45,6 +45,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// NATS cannot be connected to as configured.
+    #[error(transparent)]
+    Nats(#[from] nats::NatsConfigError),
     /// A port cannot be had.
     #[error("cannot listen on {address}")]
     Listen {
@@ -67,6 +70,7 @@ pub enum Error {
 /// When it could not.
 pub fn check(args: &Args) -> Result<(), Error> {
     let read = ConfigFiles::new(args).read()?;
+    nats::check(&read.boot.nats)?;
     let mut no_queue = |_: &_| RouteQueue {
         id: crate::exchange::QueueId(0),
         status: Arc::default(),
@@ -93,7 +97,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
-        let (handle, nats) = nats::new(read.boot.nats.clone(), nats_metrics);
+        let (handle, nats) = nats::new(read.boot.nats.clone(), nats_metrics)?;
         let live = Arc::new(live_config(&read.live, &handle)?);
 
         let connections_max = descriptors.saturating_sub(DESCRIPTORS_RESERVED) * 95 / 100;

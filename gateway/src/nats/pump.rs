@@ -1,0 +1,280 @@
+//! From subscriptions to shards: what has arrived goes to every shard that wants it, as one round.
+//!
+//! The pump never waits for a shard, and it is one task: a message costs one wake, and a burst of
+//! messages over many subscriptions still one.
+
+use std::{
+    collections::HashMap,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use async_nats::{Client, Message, Subscriber};
+use futures_util::{
+    StreamExt,
+    future::{AbortHandle, Abortable},
+    stream::FuturesUnordered,
+};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender},
+    task,
+};
+use tracing::warn;
+
+use super::metrics::{DropReason, NatsMetrics};
+use crate::{
+    exchange::{ShardId, ShardInbox, ToNats},
+    frame::PreparedFrame,
+    interest::{Change, Interest, ShardSet},
+    publication::Publication,
+};
+
+/// Messages in one round at most, so that the first of them is not late.
+const ROUND_MESSAGES_MAX: usize = 1_024;
+
+/// Bytes of payload after which a round is full.
+const ROUND_BYTES_MAX: usize = 1 << 20;
+
+/// What shards ask for that is taken up before arrivals are looked at again.
+const COMMANDS_MAX: usize = 256;
+
+/// What the subscriber hands the pump.
+#[derive(Debug)]
+pub(super) enum Subscribed {
+    /// A new subscription.
+    Begun(Arc<str>, Subscriber),
+    /// A subscription to drop.
+    Ended(Arc<str>),
+}
+
+/// Subscribes for the pump, since that waits while NATS is away, and the pump must not.
+pub(super) async fn subscribe(
+    client: Client,
+    mut changes: UnboundedReceiver<Change>,
+    pump: UnboundedSender<Subscribed>,
+) {
+    while let Some(change) = changes.recv().await {
+        let done = match change {
+            Change::Subscribe(pattern) => match client.subscribe(pattern.to_string()).await {
+                Ok(subscriber) => Subscribed::Begun(pattern, subscriber),
+                Err(error) => {
+                    warn!(%error, %pattern, "cannot subscribe");
+                    continue;
+                }
+            },
+            Change::Unsubscribe(pattern) => Subscribed::Ended(pattern),
+        };
+        if pump.send(done).is_err() {
+            return;
+        }
+    }
+}
+
+/// What has arrived and is not yet in a round.
+#[derive(Debug, Default)]
+struct Arrivals {
+    messages: Vec<(Arc<str>, Message)>,
+    bytes: usize,
+}
+
+impl Arrivals {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= ROUND_MESSAGES_MAX || self.bytes >= ROUND_BYTES_MAX
+    }
+}
+
+/// One subscription. Whenever it is woken it moves what has arrived, and it ends with the
+/// subscription.
+struct Inflow {
+    pattern: Arc<str>,
+    subscriber: Subscriber,
+    arrivals: Arc<Mutex<Arrivals>>,
+}
+
+impl Future for Inflow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            pattern,
+            subscriber,
+            arrivals,
+        } = &mut *self;
+        let mut arrivals = lock(arrivals);
+        loop {
+            if arrivals.is_full() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            match subscriber.poll_next_unpin(context) {
+                Poll::Ready(Some(message)) => {
+                    arrivals.bytes += message.payload.len();
+                    arrivals.messages.push((pattern.clone(), message));
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
+
+/// Only the pump's own task takes this lock: it makes the task movable, and is never contended.
+fn lock(arrivals: &Mutex<Arrivals>) -> MutexGuard<'_, Arrivals> {
+    arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything between the subscriptions and the shards.
+pub(super) struct Pump {
+    interest: Interest,
+    shards: Vec<ShardInbox>,
+    changes: UnboundedSender<Change>,
+    inflows: FuturesUnordered<Abortable<Inflow>>,
+    ends: HashMap<Arc<str>, AbortHandle>,
+    arrivals: Arc<Mutex<Arrivals>>,
+    metrics: NatsMetrics,
+}
+
+impl Pump {
+    pub(super) fn new(
+        shards: Vec<ShardInbox>,
+        changes: UnboundedSender<Change>,
+        metrics: NatsMetrics,
+    ) -> Self {
+        Self {
+            interest: Interest::default(),
+            shards,
+            changes,
+            inflows: FuturesUnordered::new(),
+            ends: HashMap::new(),
+            arrivals: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Runs until nobody is left who could ask for anything.
+    pub(super) async fn run(
+        mut self,
+        mut commands: UnboundedReceiver<ToNats>,
+        mut subscribed: UnboundedReceiver<Subscribed>,
+    ) {
+        let mut received = Vec::with_capacity(COMMANDS_MAX);
+        loop {
+            let deadline = self.interest.poll_timeout();
+            tokio::select! {
+                count = commands.recv_many(&mut received, COMMANDS_MAX) => {
+                    if count == 0 {
+                        return;
+                    }
+                    received.drain(..).for_each(|command| self.handle_command(command));
+                }
+                Some(done) = subscribed.recv() => self.handle_subscribed(done),
+                // The budget of a task would end a round after 128 messages.
+                () = task::unconstrained(poll_fn(|context| self.poll_arrivals(context))) => {
+                    if self.hand_over() {
+                        // The connection is a task of the same thread, and has more.
+                        task::yield_now().await;
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()),
+                    if deadline.is_some() => self.interest.handle_timeout(Instant::now()),
+            }
+            while let Some(change) = self.interest.poll_change() {
+                // The subscriber ends after the pump.
+                let _ = self.changes.send(change);
+            }
+        }
+    }
+
+    fn handle_command(&mut self, command: ToNats) {
+        match command {
+            ToNats::Subscribe { shard, pattern } => {
+                self.interest.handle_subscribe(shard, pattern);
+            }
+            ToNats::Unsubscribe { shard, pattern } => {
+                self.interest
+                    .handle_unsubscribe(shard, &pattern, Instant::now());
+            }
+            ToNats::QueueJoin { .. }
+            | ToNats::QueueReceipt { .. }
+            | ToNats::QueueUndeliverable { .. }
+            | ToNats::QueueLeave { .. } => {}
+        }
+    }
+
+    fn handle_subscribed(&mut self, done: Subscribed) {
+        match done {
+            Subscribed::Begun(pattern, subscriber) => {
+                let (end, registration) = AbortHandle::new_pair();
+                let arrivals = self.arrivals.clone();
+                let inflow = Inflow {
+                    pattern: pattern.clone(),
+                    subscriber,
+                    arrivals,
+                };
+                self.inflows.push(Abortable::new(inflow, registration));
+                self.ends.insert(pattern, end);
+            }
+            // The inflow wakes, ends and drops its subscriber, which unsubscribes.
+            Subscribed::Ended(pattern) => {
+                self.ends.remove(&pattern).inspect(AbortHandle::abort);
+            }
+        }
+        self.metrics
+            .subscriptions
+            .set(i64::try_from(self.ends.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Ready when something has arrived. Only subscriptions that were woken are looked at.
+    fn poll_arrivals(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(Some(_ended)) = self.inflows.poll_next_unpin(context) {}
+        if lock(&self.arrivals).messages.is_empty() {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// Hands what has arrived to the shards, and says whether there may be more already.
+    fn hand_over(&mut self) -> bool {
+        let mut arrivals = lock(&self.arrivals);
+        let was_full = arrivals.is_full();
+        self.metrics.messages.inc_by(arrivals.messages.len() as u64);
+        self.metrics.bytes.inc_by(arrivals.bytes as u64);
+        arrivals.bytes = 0;
+        let mut round = Vec::with_capacity(arrivals.messages.len());
+        let mut wanted_by_any = ShardSet::EMPTY;
+        let mut last: Option<(Arc<str>, ShardSet)> = None;
+        for (pattern, message) in arrivals.messages.drain(..) {
+            let shards = match &last {
+                Some((known, shards)) if Arc::ptr_eq(known, &pattern) => *shards,
+                _ => self.interest.shards(&pattern),
+            };
+            last = Some((pattern.clone(), shards));
+            // It lingers: nobody wants it any more.
+            if shards.is_empty() {
+                continue;
+            }
+            wanted_by_any = wanted_by_any.union(shards);
+            round.push(Publication {
+                pattern,
+                subject: message.subject.as_str().into(),
+                frame: PreparedFrame::new(&message.payload),
+            });
+        }
+        drop(arrivals);
+        if round.is_empty() {
+            return was_full;
+        }
+        let round: Arc<[Publication]> = round.into();
+        for (shard, inbox) in (0..).map(ShardId).zip(&self.shards) {
+            if wanted_by_any.contains(shard) && !inbox.publish(round.clone()) {
+                self.metrics
+                    .drop_messages(DropReason::shard_behind, round.len());
+            }
+        }
+        was_full
+    }
+}
