@@ -11,12 +11,6 @@ use crate::{
     wait::{SOON, until, until_true},
 };
 
-/// Seconds become tenths, so that tests of deadlines last a second or two.
-pub const QUICK: &str = "
-websocket: {pingPeriod: 400ms, pongWait: 2s, writeWait: 1s, handshakeTimeout: 1s}
-drain: {propagation: 300ms, period: 1s}
-";
-
 /// A gateway that listens on two ports of its own.
 #[derive(Debug)]
 pub struct Gateway {
@@ -36,8 +30,11 @@ impl Gateway {
 
     /// Starts one with the lines of `boot` that are not about ports, and awaits its readiness.
     pub fn configured(boot: &str, live: &str) -> Self {
-        let gateway = Self::launch(boot, live);
-        until_true("the gateway is ready", SOON, || gateway.is_ready());
+        let mut gateway = Self::launch(boot, live);
+        until_true("the gateway is ready", SOON, || {
+            assert!(gateway.process.is_running(), "the gateway has ended");
+            gateway.is_ready()
+        });
         gateway
     }
 
@@ -66,7 +63,7 @@ impl Gateway {
         }
     }
 
-    /// Writes another `live` part and awaits that it runs, or that it was refused.
+    /// Writes another `live` part, which the gateway reads a moment later.
     pub fn reload(&mut self, live: &str) {
         self.directory
             .write("gateway.yaml", whole(&self.boot, live));
@@ -106,8 +103,14 @@ impl Gateway {
     }
 }
 
-/// The file's text. Each line goes in one level deeper.
+/// The file's text. Each line goes in one level deeper, and the parts that a test does not care about
+/// get their defaults.
 fn whole(boot: &str, live: &str) -> String {
     let inner = |text: &str| text.trim_end().replace('\n', "\n  ");
-    format!("boot:\n  {}\nlive:\n  {}\n", inner(boot), inner(live))
+    let defaults = ["websocket", "limits", "drain"]
+        .into_iter()
+        .filter(|part| !live.lines().any(|line| line.starts_with(part)))
+        .map(|part| format!("\n{part}: {{}}"));
+    let live = defaults.fold(live.trim_end().to_owned(), |live, part| live + &part);
+    format!("boot:\n  {}\nlive:\n  {}\n", inner(boot), inner(&live))
 }

@@ -120,8 +120,8 @@ impl RawSocket {
         self.send(frame.encode());
     }
 
-    /// The next answer's head, and its body as far as `Content-Length` says. `None` when the
-    /// connection ends first.
+    /// The next answer's head, and its body as far as `Content-Length` says and comes. `None` when the
+    /// connection ends before the head does.
     pub fn head(&mut self, within: Duration) -> Option<Response> {
         let deadline = Instant::now() + within;
         loop {
@@ -137,7 +137,8 @@ impl RawSocket {
             match self.read_more(deadline) {
                 None => {}
                 Some(Received::Nothing) => panic!("no answer within {within:?}"),
-                Some(_) => return None,
+                // An answer to HEAD tells a length and sends nothing.
+                Some(_) => return Response::parse(&std::mem::take(&mut self.unread)),
             }
         }
     }

@@ -209,8 +209,8 @@ fn a_gateway_that_cannot_start_says_why_in_one_line() {
     let one = "{name: a, path: /a, fromClient: {type: Echo}}";
     let twice = &format!("{one}, {{name: b, path: /a, fromClient: {{type: Echo}}}}");
     let token = "credentials: {type: Token, file: /nowhere}, servers:";
-    let slow_ping = "websocket: {pingPeriod: 60s, pongWait: 60s}\n  routes:";
-    let slow_write = "websocket: {writeWait: 60s, pongWait: 60s}\n  routes:";
+    let slow_ping = "websocket: {pingPeriod: 60s, pongWait: 60s}";
+    let slow_write = "websocket: {writeWait: 60s, pongWait: 60s}";
     #[rustfmt::skip] // A row a line.
     let table = [
         ("no YAML", "{".to_owned(), ""),
@@ -223,8 +223,8 @@ fn a_gateway_that_cannot_start_says_why_in_one_line() {
         ("a server that is no URL", instead("nats://127.0.0.1:1", "::::"), "servers"),
         ("no address", instead(&clients.address().to_string(), "nowhere"), "nowhere"),
         ("a secret that is not there", instead("servers:", token), "/nowhere"),
-        ("pings too rare", instead("routes:", slow_ping), "pingPeriod"),
-        ("writes too slow", instead("routes:", slow_write), "writeWait"),
+        ("pings too rare", instead("websocket: {}", slow_ping), "pingPeriod"),
+        ("writes too slow", instead("websocket: {}", slow_write), "writeWait"),
     ];
     for (what, text, named) in table {
         row(what, || {
@@ -249,7 +249,7 @@ fn lonely(clients: &Port, admin: &Port) -> String {
     format!(
         "boot:\n  listen: {{clients: \"{}\", admin: \"{}\"}}\n  \
          nats: {{servers: [\"nats://127.0.0.1:1\"]}}\n\
-         live:\n  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
+         live:\n  websocket: {{}}\n  limits: {{}}\n  drain: {{}}\n  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
         clients.address(),
         admin.address()
     )
@@ -274,8 +274,7 @@ fn check_refused(file: &str, named: &str) {
 fn a_gateway_that_still_waits_for_nats_ends_in_order() {
     let directory = Directory::make();
     let (clients, admin) = (Port::lease(), Port::lease());
-    let short = "drain: {propagation: 100ms}\n  routes:";
-    let text = lonely(&clients, &admin).replace("routes:", short);
+    let text = lonely(&clients, &admin).replace("drain: {}", "drain: {propagation: 100ms}");
     let file = directory.write("gateway.yaml", text);
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         row(signal.as_str(), || {
