@@ -46,7 +46,13 @@ pub(crate) fn settled(gateway: &Value) -> Result<Value, Vec<Violation>> {
     if !found.iter().any(|finding| finding.blocks_rules) {
         found.extend(broken_rules(&gateway));
     }
-    let mut violations: Vec<_> = found.into_iter().map(|finding| finding.violation).collect();
+    let mut violations: Vec<_> = found
+        .into_iter()
+        .map(|structure::Finding { violation, .. }| Violation {
+            path: one_line(&violation.path),
+            message: one_line(&violation.message),
+        })
+        .collect();
     violations.sort();
     violations.dedup();
     if violations.is_empty() {
@@ -68,4 +74,17 @@ fn broken_rules(gateway: &Value) -> Vec<structure::Finding> {
         .into_iter()
         .map(|error| violation(error.field_path, error.message))
         .collect()
+}
+
+/// The longest message: a status condition holds 32 KiB, and a person reads less.
+const MESSAGE_CHARS_MAX: usize = 400;
+
+/// A message that may repeat what a user wrote, in one line that no terminal takes for a command.
+pub(crate) fn one_line(message: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut line: String = message.chars().map(shown).take(MESSAGE_CHARS_MAX).collect();
+    if message.chars().nth(MESSAGE_CHARS_MAX).is_some() {
+        line.push('…');
+    }
+    line
 }

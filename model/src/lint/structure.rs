@@ -138,7 +138,8 @@ impl Walk {
     }
 
     fn has_type(&mut self, schema: &JSONSchemaProps, value: &Value) -> bool {
-        let is_integer = value.is_i64() || value.is_u64();
+        // The API server keeps integers of 64 bits with a sign.
+        let is_integer = value.is_i64();
         let (expected, fits) = if schema.x_kubernetes_int_or_string == Some(true) {
             ("a whole number or a text", is_integer || value.is_string())
         } else {
@@ -362,16 +363,11 @@ fn described(value: &Value) -> String {
     }
 }
 
+/// The beginning of a user's text.
 fn excerpt(text: &str) -> String {
-    let mut excerpt: String = text
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .take(EXCERPT_CHARS_MAX)
-        .collect();
-    if text.chars().nth(EXCERPT_CHARS_MAX).is_some() {
-        excerpt.push('…');
-    }
-    excerpt
+    let excerpt: String = text.chars().take(EXCERPT_CHARS_MAX).collect();
+    let more = text.chars().nth(EXCERPT_CHARS_MAX).map_or("", |_| "…");
+    excerpt + more
 }
 
 /// Why a text does not match, in the words of the type that will parse it where there is one.

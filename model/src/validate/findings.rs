@@ -8,7 +8,7 @@ use wsgateway_crds::{
 };
 
 use super::{Reason, Referenced};
-use crate::gateway::SecretBytes;
+use crate::{gateway::SecretBytes, lint::one_line};
 
 /// The reasons so far, and what may be referred to.
 pub(super) struct Findings<'a> {
@@ -34,11 +34,12 @@ impl<'a> Findings<'a> {
     }
 
     /// Notes a reason.
-    pub(super) fn refuse(&mut self, path: &str, reason: &'static str, message: impl Into<String>) {
+    pub(super) fn refuse(&mut self, path: &str, reason: &'static str, message: impl AsRef<str>) {
+        let message = one_line(message.as_ref());
         self.reasons.push(Reason {
             path: path.to_owned(),
             reason,
-            message: message.into(),
+            message,
         });
     }
 
