@@ -6,12 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     lint::{self, LintArgs},
-    local::{
-        self,
-        console::Console,
-        guard::{self, GuardArgs},
-        settings::LocalArgs,
-    },
+    local::{self, console::Console, guard, settings::LocalArgs},
     publish::{self, PublishArgs},
 };
 
@@ -34,7 +29,7 @@ enum Command {
     Pub(PublishArgs),
     /// End what a killed `wsgw local` leaves.
     #[command(name = guard::COMMAND, hide = true)]
-    Guard(GuardArgs),
+    Guard,
 }
 
 /// Does what the command line asks for. What is wrong goes to standard error, a line for each thing.
@@ -53,8 +48,8 @@ pub async fn run(args: Args) -> ExitCode {
             }
         }
         Command::Pub(args) => outcome(publish::publish(args).await),
-        Command::Guard(args) => {
-            guard::stand(args).await;
+        Command::Guard => {
+            guard::stand().await;
             ExitCode::SUCCESS
         }
     }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use wsgateway_model::{Gateway, ReadError, check, documents};
+use wsgateway_model::{Document, Documents, Gateway, ReadError, Reason, check, documents};
 
 /// The largest file that is read: far above any set of manifests that etcd would hold.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -34,8 +34,8 @@ pub enum ManifestError {
     Wrong {
         /// The file.
         file: PathBuf,
-        /// `path: sentence` for each.
-        violations: Vec<String>,
+        /// Which.
+        violations: Vec<Violation>,
     },
     /// It holds several, of which only one can run.
     #[error("{}: it holds {count} WsGateways, and `wsgw local` runs one", .file.display())]
@@ -59,14 +59,23 @@ impl ManifestError {
     }
 }
 
-/// `FILE: path: sentence`, a line for each.
-struct Lines<'a>(&'a Path, &'a [String]);
+/// A broken rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The line of the file that breaks it, from 1.
+    pub line: usize,
+    /// `path: sentence`.
+    pub sentence: String,
+}
+
+/// `FILE:LINE: path: sentence`, which editors can jump to, a line for each.
+struct Lines<'a>(&'a Path, &'a [Violation]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, violation) in self.1.iter().enumerate() {
+        for (index, Violation { line, sentence }) in self.1.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}: {violation}", self.0.display())?;
+            write!(f, "{separator}{}:{line}: {sentence}", self.0.display())?;
         }
         Ok(())
     }
@@ -89,10 +98,7 @@ pub fn text(file: &Path) -> Result<String, ManifestError> {
 
 /// The one gateway of a manifest, validated.
 pub fn gateway(file: &Path, text: &str) -> Result<Gateway, ManifestError> {
-    let documents = documents(text).map_err(|source| ManifestError::Form {
-        file: file.to_owned(),
-        source,
-    })?;
+    let documents = read(file, text)?;
     let [document] = documents.gateways.as_slice() else {
         let count = documents.gateways.len();
         return Err(ManifestError::Several {
@@ -100,34 +106,20 @@ pub fn gateway(file: &Path, text: &str) -> Result<Gateway, ManifestError> {
             count,
         });
     };
-    check(&document.value, &documents.referenced(&document.namespace)).map_err(|reasons| {
-        let violations = reasons.iter().map(one_line).collect();
-        ManifestError::Wrong {
-            file: file.to_owned(),
-            violations,
-        }
+    checked(document, &documents).map_err(|violations| ManifestError::Wrong {
+        file: file.to_owned(),
+        violations,
     })
 }
 
 /// All gateways of a manifest, validated.
 pub fn check_all(file: &Path, text: &str) -> Result<(), ManifestError> {
-    let documents = documents(text).map_err(|source| ManifestError::Form {
-        file: file.to_owned(),
-        source,
-    })?;
-    let mut violations = Vec::new();
-    for document in &documents.gateways {
-        let found = check(&document.value, &documents.referenced(&document.namespace));
-        let reasons = found.err();
-        let lines = reasons
-            .iter()
-            .flat_map(|reasons| reasons.iter().map(one_line));
-        if documents.gateways.len() == 1 {
-            violations.extend(lines);
-        } else {
-            violations.extend(lines.map(|line| format!("{}: {line}", document.name)));
-        }
-    }
+    let documents = read(file, text)?;
+    let found = documents
+        .gateways
+        .iter()
+        .map(|document| checked(document, &documents));
+    let violations: Vec<_> = found.filter_map(Result::err).flatten().collect();
     if violations.is_empty() {
         return Ok(());
     }
@@ -137,12 +129,25 @@ pub fn check_all(file: &Path, text: &str) -> Result<(), ManifestError> {
     })
 }
 
-fn one_line(sentence: impl fmt::Display) -> String {
-    sentence
-        .to_string()
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+fn read(file: &Path, text: &str) -> Result<Documents, ManifestError> {
+    documents(text).map_err(|source| ManifestError::Form {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+fn checked(document: &Document, documents: &Documents) -> Result<Gateway, Vec<Violation>> {
+    check(&document.value, &documents.referenced(&document.namespace)).map_err(|reasons| {
+        let violation = |reason: &Reason| Violation {
+            line: document.line(&reason.path),
+            sentence: one_line(&reason.to_string()),
+        };
+        reasons.iter().map(violation).collect()
+    })
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -171,14 +176,14 @@ pub(crate) mod tests {
             (
                 &format!("{head}{{replicas: x, routes: [{{name: a, path: /a}}]}}}}"),
                 "ManifestWrong",
-                vec!["f.yaml: spec.replicas: "],
+                vec!["f.yaml:1: spec.replicas: "],
             ),
             (
                 &format!(
                     "{head}{{websocket: {{pingPeriod: 70s}}, routes: [{{name: a, path: /a}}]}}}}"
                 ),
                 "ManifestWrong",
-                vec!["f.yaml: spec.websocket", "pingPeriod", "pongWait"],
+                vec!["f.yaml:1: spec.websocket", "pingPeriod", "pongWait"],
             ),
         ] {
             let error = super::gateway(Path::new("f.yaml"), text).unwrap_err();

@@ -28,7 +28,9 @@ use tokio::{
 use super::{
     backoff::Backoff,
     console::{Console, LINE_BYTES_MAX},
-    http, leftover,
+    guard::Guard,
+    http,
+    leftover::{self, Record},
     metrics::Restarts,
     state::StateDir,
 };
@@ -100,6 +102,31 @@ pub struct Context {
     pub state: Arc<StateDir>,
     /// Where its restarts are counted.
     pub restarts: Restarts,
+    /// Who ends it should this process be killed.
+    pub guard: Option<Arc<Guard>>,
+}
+
+impl Context {
+    /// Writes down that a child runs, so that nothing can make it outlive us for long.
+    fn record(&self, name: &str, pid: i32) {
+        // It may have ended already.
+        let Some(record) = Record::of(pid) else {
+            return;
+        };
+        if let Some(guard) = &self.guard {
+            guard.watch(name, &record);
+        }
+        if let Err(error) = leftover::record(&self.state, name, &record) {
+            self.console.problem(error);
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        leftover::forget(&self.state, name);
+        if let Some(guard) = &self.guard {
+            guard.forget(name);
+        }
+    }
 }
 
 /// Where a child stands.
@@ -287,7 +314,7 @@ impl Keeper {
                     why,
                     was_ready: false,
                 } if is_first => {
-                    leftover::forget(&self.context.state, &self.program.name);
+                    self.context.forget(&self.program.name);
                     self.phases.send_replace(Phase::Failed(why));
                     return;
                 }
@@ -308,7 +335,7 @@ impl Keeper {
                 }
             }
         }
-        leftover::forget(&self.context.state, &self.program.name);
+        self.context.forget(&self.program.name);
         self.phases.send_replace(Phase::Stopped);
     }
 
@@ -330,9 +357,7 @@ impl Keeper {
             }
         };
         let pid = process.id().map_or(0, u32::cast_signed);
-        if let Err(error) = leftover::record(&self.context.state, &self.program.name, pid) {
-            self.context.console.problem(error);
-        }
+        self.context.record(&self.program.name, pid);
         let mut lines = Lines::follow(&mut process, &self.program.name, self.context.console);
         let mut was_ready = false;
         let told = loop {
@@ -534,6 +559,7 @@ mod tests {
                 console: Console::new(),
                 state,
                 restarts: Restarts::default(),
+                guard: None,
             },
         )
     }

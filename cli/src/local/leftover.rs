@@ -4,7 +4,7 @@
 //! process id to nobody else while a group bears it, and with the start time it names one process for good.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -25,9 +25,9 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How often their end is looked for.
 const KILL_POLL: Duration = Duration::from_millis(10);
 
-/// What a file says.
+/// Names a group for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Record {
+pub struct Record {
     group: i32,
     started_ticks: u64,
     boot: String,
@@ -49,17 +49,71 @@ pub struct Stat {
     pub started_ticks: u64,
 }
 
-/// Writes down that the child `name` leads the group `pid`. Without /proc there is nothing to write.
-pub fn record(state: &StateDir, name: &str, pid: i32) -> Result<(), StateError> {
-    let Some(stat) = stat(pid) else { return Ok(()) };
-    let program = program(pid).unwrap_or_default();
-    let text = format!(
-        "{pid} {} {} {}\n",
-        stat.started_ticks,
-        boot(),
-        program.display()
-    );
-    state.write(&file(name), text).map(drop)
+impl Record {
+    /// Of the group that `pid` leads. None without /proc.
+    pub fn of(pid: i32) -> Option<Self> {
+        let started_ticks = stat(pid)?.started_ticks;
+        let program = program(pid).unwrap_or_default();
+        Some(Self {
+            group: pid,
+            started_ticks,
+            boot: boot(),
+            program,
+        })
+    }
+
+    /// Reads what `Display` writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.trim_end().splitn(4, ' ');
+        let group = words.next()?.parse().ok().filter(|group| *group > 1)?;
+        let started_ticks = words.next()?.parse().ok()?;
+        let boot = words.next()?.to_owned();
+        Some(Self {
+            group,
+            started_ticks,
+            boot,
+            program: PathBuf::from(words.next()?),
+        })
+    }
+
+    /// Kills the group where it still runs, and awaits its end. Says whether it did.
+    pub async fn end(&self) -> bool {
+        let runs = self.runs();
+        if runs {
+            kill_group(self.group).await;
+        }
+        runs
+    }
+
+    fn runs(&self) -> bool {
+        if self.boot != boot() {
+            return false;
+        }
+        match stat(self.group) {
+            Some(leader) => leader.started_ticks == self.started_ticks,
+            // The leader was killed and its group lives on, as nginx's does.
+            None => members(self.group)
+                .iter()
+                .any(|member| program(member.pid).is_some_and(|path| path == self.program)),
+        }
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            group,
+            started_ticks,
+            boot,
+            program,
+        } = self;
+        write!(f, "{group} {started_ticks} {boot} {}", program.display())
+    }
+}
+
+/// Writes down that the child `name` leads this group.
+pub fn record(state: &StateDir, name: &str, record: &Record) -> Result<(), StateError> {
+    state.write(&file(name), format!("{record}\n")).map(drop)
 }
 
 /// The child has been stopped, and its group with it.
@@ -83,11 +137,13 @@ pub async fn end(state: &StateDir) -> Vec<String> {
         let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
         };
-        let record = fs::read_to_string(&path).ok().as_deref().and_then(parse);
+        let record = fs::read_to_string(&path)
+            .ok()
+            .as_deref()
+            .and_then(Record::parse);
         if let Some(record) = record
-            && runs(&record)
+            && record.end().await
         {
-            kill_group(record.group).await;
             ended.push(name.to_owned());
         }
         let _ = fs::remove_file(&path);
@@ -116,32 +172,6 @@ pub fn members(group: i32) -> Vec<Stat> {
         .filter_map(|entry| stat(entry.file_name().to_str()?.parse().ok()?))
         .filter(|stat| stat.group == group && !matches!(stat.state, 'Z' | 'X'))
         .collect()
-}
-
-fn runs(record: &Record) -> bool {
-    if record.boot != boot() {
-        return false;
-    }
-    match stat(record.group) {
-        Some(leader) => leader.started_ticks == record.started_ticks,
-        // The leader was killed and its group lives on, as nginx's does.
-        None => members(record.group)
-            .iter()
-            .any(|member| program(member.pid).is_some_and(|path| path == record.program)),
-    }
-}
-
-fn parse(text: &str) -> Option<Record> {
-    let mut words = text.trim_end().splitn(4, ' ');
-    let group = words.next()?.parse().ok().filter(|group| *group > 1)?;
-    let started_ticks = words.next()?.parse().ok()?;
-    let boot = words.next()?.to_owned();
-    Some(Record {
-        group,
-        started_ticks,
-        boot,
-        program: PathBuf::from(words.next()?),
-    })
 }
 
 fn stat(pid: i32) -> Option<Stat> {
@@ -214,8 +244,8 @@ mod tests {
         let mut left = start("sleep 1000 & wait");
         let mut stranger = start("sleep 1000 & wait");
         let (group, other) = (left.id().cast_signed(), stranger.id().cast_signed());
-        record(&state, "left", group).unwrap();
-        record(&state, "stranger", other).unwrap();
+        record(&state, "left", &Record::of(group).unwrap()).unwrap();
+        record(&state, "stranger", &Record::of(other).unwrap()).unwrap();
         let path = state.path("run/stranger.pid");
         let text = fs::read_to_string(&path).unwrap();
         let ticks = stat(other).unwrap().started_ticks.to_string();
@@ -241,7 +271,7 @@ mod tests {
             .spawn()
             .unwrap();
         let group = leader.id().cast_signed();
-        record(&state, "nginx", group).unwrap();
+        record(&state, "nginx", &Record::of(group).unwrap()).unwrap();
         let begin = Instant::now();
         while members(group).len() < 2 && begin.elapsed() < KILL_PATIENCE {
             tokio::time::sleep(KILL_POLL).await;

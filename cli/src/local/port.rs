@@ -27,6 +27,9 @@ pub enum PortError {
         /// What chooses another.
         flag: &'static str,
     },
+    /// Both listeners were given one port.
+    #[error("--https-port and --http-port are both {0}: each needs a port of its own")]
+    Same(u16),
     /// The system refuses it for another reason, such as a port below 1024.
     #[error("cannot listen on {address}: {source}; choose another with {flag}")]
     Refused {
@@ -50,6 +53,7 @@ impl PortError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Taken { .. } => "PortTaken",
+            Self::Same(_) => "PortTwice",
             Self::Refused { .. } => "PortRefused",
             Self::NoneLeft { .. } => "NoPortLeft",
         }

@@ -26,11 +26,11 @@ pub struct LocalArgs {
     /// Its private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// The nats-server program. Default: the one in PATH.
-    #[arg(long, value_name = "PATH", env = "WSGW_NATS_SERVER")]
+    /// The nats-server program. Default: what `WSGW_NATS_SERVER` names, or the one in PATH.
+    #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
-    /// The nginx program. Default: the one in PATH or in /usr/sbin.
-    #[arg(long, value_name = "PATH", env = "WSGW_NGINX")]
+    /// The nginx program. Default: what `WSGW_NGINX` names, or the one in PATH or in /usr/sbin.
+    #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
     /// The gateway program. Default: wsgateway beside wsgw.
     #[arg(long, value_name = "PATH")]
@@ -43,6 +43,13 @@ pub struct LocalArgs {
 
 fn port() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..)
+}
+
+/// A path in the environment. An empty one is as good as none.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
 }
 
 /// What is meant.
@@ -114,8 +121,8 @@ impl From<LocalArgs> for Settings {
             http_port,
             listen,
             certificate,
-            nats_server,
-            nginx,
+            nats_server: nats_server.or_else(|| variable("WSGW_NATS_SERVER")),
+            nginx: nginx.or_else(|| variable("WSGW_NGINX")),
             gateway,
             state_dir,
         }

@@ -57,7 +57,6 @@ pub struct Site {
     nginx: Option<Child>,
     targets: watch::Sender<Targets>,
     metrics: Option<(Port, AbortHandle)>,
-    guard: Option<Guard>,
 }
 
 /// The programs that the manifest needs.
@@ -102,6 +101,7 @@ impl Site {
             console,
             state: Arc::new(state),
             restarts: Restarts::default(),
+            guard: None,
         };
         Ok(Self {
             settings,
@@ -116,14 +116,13 @@ impl Site {
             nginx: None,
             targets: watch::Sender::default(),
             metrics: None,
-            guard: None,
         })
     }
 
     /// Starts the guard, who ends what runs should this process be killed.
     pub fn post_guard(&mut self) {
-        match Guard::start(self.context.state.root()) {
-            Ok(guard) => self.guard = Some(guard),
+        match Guard::start() {
+            Ok(guard) => self.context.guard = Some(Arc::new(guard)),
             Err(error) => self.context.console.problem(format_args!(
                 "no guard is started ({error}): what runs would outlive a kill -9 of wsgw"
             )),

@@ -25,6 +25,9 @@ impl Sockets {
         let http = addresses(settings, settings.http_port, "--http-port", &held.http)?;
         // Who gives a certificate wants it used.
         let has_tls = settings.certificate.is_some() || gateway.tls != Tls::None;
+        if has_tls && settings.http_port == settings.https_port {
+            return Err(port::PortError::Same(settings.http_port).into());
+        }
         let https = if has_tls {
             addresses(settings, settings.https_port, "--https-port", &held.https)?
         } else {

@@ -33,10 +33,12 @@ impl Site {
         if let Some((_, task)) = self.metrics {
             task.abort();
         }
-        if let Some(guard) = self.guard {
+        if let Some(guard) = &self.context.guard {
             guard.dismiss();
         }
-        console.say("all is stopped");
+        if self.nats.is_some() || self.nginx.is_some() || workers().next().is_some() {
+            console.say("all is stopped");
+        }
     }
 
     async fn say_who_drains(&self) {

@@ -43,7 +43,9 @@ impl Site {
                 .chain(&self.leaving)
                 .any(|worker| worker.number == number)
         };
-        (1..u32::MAX).find(|number| !is_taken(*number)).unwrap_or(u32::MAX)
+        (1..u32::MAX)
+            .find(|number| !is_taken(*number))
+            .unwrap_or(u32::MAX)
     }
 
     /// The workers that the manifest asks for. Later ones are about to leave.
