@@ -46,22 +46,22 @@ spec:
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: one}
-data: {a: 1a, b: 1b}
+data: {a: -----BEGIN CERTIFICATE----- 1a, b: -----BEGIN CERTIFICATE----- 1b}
 ---
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: two}
-data: {a: 2a}
+data: {a: -----BEGIN CERTIFICATE----- 2a}
 ---
 apiVersion: v1
 kind: Secret
 metadata: {name: one}
-stringData: {a: s1a, b: s1b, tls.crt: chain 1, tls.key: key 1, username: u, password: p}
+stringData: {a: SU -----BEGIN CERTIFICATE----- s1a, b: SU s1b, tls.crt: -----BEGIN CERTIFICATE----- 1, tls.key: -----BEGIN PRIVATE KEY----- 1}
 ---
 apiVersion: v1
 kind: Secret
 metadata: {name: two}
-stringData: {a: s2a, tls.crt: chain 2, tls.key: key 2}
+stringData: {a: SU s2a, tls.crt: -----BEGIN CERTIFICATE----- 2, tls.key: -----BEGIN PRIVATE KEY----- 2}
 "#;
 
 /// Changes to make: where, as a JSON pointer below `/spec`, and what, as YAML. `null` takes a field away.

@@ -6,7 +6,7 @@ use wsgateway_crds::{
 };
 
 use super::findings::Findings;
-use crate::gateway::{Certificate, Credentials, Nats, NatsTls};
+use crate::gateway::{Certificate, Credentials, Nats, NatsTls, SecretBytes};
 
 pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<Nats> {
     let v1alpha1::Nats {
@@ -78,8 +78,11 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
     let ca = ca_ref.map(|CaRef { kind, name, key }| {
         let path = "spec.nats.tls.caRef";
         let ca = match kind {
-            CaRefKind::ConfigMap => findings.config_map(path, &name, &key),
-            CaRefKind::Secret => findings.secret(path, &name, &key),
+            CaRefKind::Secret => secret(path, &name, &key, CERTIFICATE, findings),
+            CaRefKind::ConfigMap => findings.config_map(path, &name, &key).and_then(|ca| {
+                let place = format!("key {key} of ConfigMap {name}");
+                holding(path, &place, ca, CERTIFICATE, findings)
+            }),
         };
         ca.ok_or(())
     });
@@ -94,21 +97,63 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
     })
 }
 
+/// What a content is called, and words by which it is known. The form alone: whoever uses it reads the rest.
+struct Content(&'static str, &'static str);
+
+const CERTIFICATE: Content = Content("a PEM certificate", "-----BEGIN CERTIFICATE-----");
+const PRIVATE_KEY: Content = Content("a PEM private key", "PRIVATE KEY-----");
+const CREDS: Content = Content(
+    "a .creds file with a user's JWT",
+    "-----BEGIN NATS USER JWT-----",
+);
+const SEED: Content = Content("the nkey seed of a user, which begins with SU", "SU");
+
+/// The bytes of a Secret's key, where they hold what they should.
+fn secret(
+    path: &str,
+    name: &str,
+    key: &str,
+    content: Content,
+    findings: &mut Findings<'_>,
+) -> Option<SecretBytes> {
+    let bytes = findings.secret(path, name, key)?;
+    holding(
+        path,
+        &format!("key {key} of Secret {name}"),
+        bytes,
+        content,
+        findings,
+    )
+}
+
+fn holding(
+    path: &str,
+    place: &str,
+    bytes: SecretBytes,
+    Content(called, words): Content,
+    findings: &mut Findings<'_>,
+) -> Option<SecretBytes> {
+    if String::from_utf8_lossy(bytes.expose()).contains(words) {
+        return Some(bytes);
+    }
+    findings.refuse(
+        path,
+        "UnexpectedContent",
+        format!("{place} is not {called}"),
+    );
+    None
+}
+
 /// The two keys of a Secret of type `kubernetes.io/tls`.
 pub(super) fn certificate(
     path: &str,
     name: &str,
     findings: &mut Findings<'_>,
 ) -> Option<Certificate> {
-    let chain = findings.secret(path, name, "tls.crt");
     // One sentence for a Secret that is missing, not one for each key.
-    let key = chain
-        .as_ref()
-        .and_then(|_| findings.secret(path, name, "tls.key"));
-    Some(Certificate {
-        chain: chain?,
-        key: key?,
-    })
+    let chain = secret(path, name, "tls.crt", CERTIFICATE, findings)?;
+    let key = secret(path, name, "tls.key", PRIVATE_KEY, findings)?;
+    Some(Certificate { chain, key })
 }
 
 fn nats_credentials(
@@ -122,8 +167,10 @@ fn nats_credentials(
     let path = "spec.nats.credentials.secretRef";
     let key = key.unwrap_or_default();
     match type_ {
-        CredentialsType::Creds => findings.secret(path, &name, &key).map(Credentials::Creds),
-        CredentialsType::NKey => findings.secret(path, &name, &key).map(Credentials::NKey),
+        CredentialsType::Creds => {
+            secret(path, &name, &key, CREDS, findings).map(Credentials::Creds)
+        }
+        CredentialsType::NKey => secret(path, &name, &key, SEED, findings).map(Credentials::NKey),
         CredentialsType::Token => findings.secret(path, &name, &key).map(Credentials::Token),
         CredentialsType::UserPassword => {
             let user = findings.secret(path, &name, "username")?;
