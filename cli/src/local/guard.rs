@@ -71,7 +71,10 @@ impl Guard {
 /// The guard itself.
 pub async fn stand() {
     // Blocks the only thread, which has nothing else to do.
-    for record in watched(io::stdin().lock()).values() {
+    let watched = watched(io::stdin().lock());
+    // All at once first: a worker must not see NATS go and say so for seconds.
+    watched.values().for_each(Record::kill);
+    for record in watched.values() {
         record.end().await;
     }
 }

@@ -76,6 +76,13 @@ impl Record {
         })
     }
 
+    /// Kills the group where it still runs.
+    pub fn kill(&self) {
+        if self.runs() {
+            let _ = killpg(Pid::from_raw(self.group), Signal::SIGKILL);
+        }
+    }
+
     /// Kills the group where it still runs, and awaits its end. Says whether it did.
     pub async fn end(&self) -> bool {
         let runs = self.runs();
