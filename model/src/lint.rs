@@ -5,6 +5,7 @@
 
 mod schema;
 mod structure;
+mod words;
 
 use std::fmt;
 
