@@ -1,0 +1,198 @@
+//! What was typed.
+
+use std::{str::FromStr, time::Duration};
+
+use anyhow::{Result, ensure};
+use clap::{Args, Parser, Subcommand};
+
+use crate::frame::Opcode;
+
+/// Loads a WebSocket server and prints what that cost it, as a line of JSON.
+#[derive(Debug, Parser)]
+#[command(name = "load", version)]
+pub struct Options {
+    /// What is done.
+    #[command(subcommand)]
+    pub mode: Mode,
+}
+
+/// What is done to the server.
+#[derive(Debug, Subcommand)]
+pub enum Mode {
+    /// Connects clients and lets them be: the cost of setting up, and the memory.
+    Idle(Idle),
+    /// Connects clients, publishes to NATS, and counts what arrives at each of them.
+    Fanout(Fanout),
+    /// Connects, closes and connects again.
+    Churn(Churn),
+    /// Sends messages that the server sends back.
+    Echo(Echo),
+    /// Memory of the server and of the kernel, step by step.
+    Weight(Weight),
+}
+
+/// The server, and how a client gets what it is to get.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The server's name in the output.
+    #[arg(long, default_value = "server")]
+    pub server: String,
+    /// The scenario's name in the output.
+    #[arg(long, default_value = "")]
+    pub scenario: String,
+    /// The server's port on 127.0.0.1.
+    #[arg(long)]
+    pub port: u16,
+    /// The path of the handshake.
+    #[arg(long, default_value = "/")]
+    pub path: String,
+    /// The server's processes, whose CPU time and memory are measured.
+    #[arg(long = "pid", value_delimiter = ',', required = true)]
+    pub pids: Vec<i32>,
+    /// Processes that work for this run without being measured, as nats-server does. Whatever else
+    /// is busy on the machine is reported as noise.
+    #[arg(long = "bystander", value_delimiter = ',')]
+    pub bystanders: Vec<i32>,
+    /// A message to send once connected: text, or binary with `bin:` before it; `\r` and `\n` mean
+    /// those characters.
+    #[arg(long = "init")]
+    pub greetings: Vec<Greeting>,
+    /// Connections.
+    #[arg(long, default_value_t = 1000)]
+    pub conns: usize,
+    /// Handshakes in progress at a time.
+    #[arg(long, default_value_t = 200)]
+    pub at_once: usize,
+}
+
+/// Options of `idle`.
+#[derive(Debug, Clone, Args)]
+pub struct Idle {
+    /// The server.
+    #[command(flatten)]
+    pub target: Target,
+    /// Seconds between the last handshake and the measurement of memory.
+    #[arg(long, default_value_t = 2)]
+    pub settle: u64,
+}
+
+/// Where messages enter.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// The port of NATS on 127.0.0.1.
+    #[arg(long, default_value_t = 4222)]
+    pub nats: u16,
+    /// The subject.
+    #[arg(long, default_value = "bench")]
+    pub subject: String,
+    /// The size of a message, in bytes: JSON that carries a timestamp.
+    #[arg(long, default_value_t = 128)]
+    pub size: usize,
+}
+
+/// Options of `fanout`.
+#[derive(Debug, Clone, Args)]
+pub struct Fanout {
+    /// The server.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where messages enter.
+    #[command(flatten)]
+    pub source: Source,
+    /// Messages.
+    #[arg(long, default_value_t = 1000)]
+    pub msgs: u64,
+    /// Messages that are under way at most: published, and not yet at every client.
+    #[arg(long, default_value_t = 4)]
+    pub window: u64,
+    /// Messages a second instead of a window: an open loop.
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// Messages that are published one by one beforehand, and not counted.
+    #[arg(long, default_value_t = 1)]
+    pub warm: u64,
+    /// Seconds between the last handshake and the first message.
+    #[arg(long, default_value_t = 2)]
+    pub settle: u64,
+}
+
+/// Options of `churn`.
+#[derive(Debug, Clone, Args)]
+pub struct Churn {
+    /// The server; `--conns` is how many are open at a time.
+    #[command(flatten)]
+    pub target: Target,
+    /// Connections to open and close.
+    #[arg(long, default_value_t = 20_000)]
+    pub total: u64,
+}
+
+/// Options of `echo`.
+#[derive(Debug, Clone, Args)]
+pub struct Echo {
+    /// The server; each connection has one message under way.
+    #[command(flatten)]
+    pub target: Target,
+    /// Messages, over all connections.
+    #[arg(long, default_value_t = 100_000)]
+    pub msgs: u64,
+    /// The size of a message, in bytes.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+}
+
+/// Options of `weight`.
+#[derive(Debug, Clone, Args)]
+pub struct Weight {
+    /// The server, freshly started.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where messages enter.
+    #[command(flatten)]
+    pub source: Source,
+    /// Clients send 16 messages each and get them back; otherwise they get 16 from NATS.
+    #[arg(long)]
+    pub echo: bool,
+    /// The server's ping period, in seconds: how long to wait for a ping to every client.
+    #[arg(long, default_value_t = 30)]
+    pub ping_period: u64,
+}
+
+/// A message that a client sends once it is connected.
+#[derive(Debug, Clone)]
+pub struct Greeting {
+    /// Text or binary.
+    pub opcode: Opcode,
+    /// What it says.
+    pub payload: Vec<u8>,
+}
+
+impl FromStr for Greeting {
+    type Err = std::convert::Infallible;
+
+    fn from_str(written: &str) -> Result<Self, Self::Err> {
+        let unescaped = written.replace("\\r", "\r").replace("\\n", "\n");
+        let (opcode, payload) = match unescaped.strip_prefix("bin:") {
+            Some(binary) => (Opcode::Binary, binary),
+            None => (Opcode::Text, unescaped.as_str()),
+        };
+        Ok(Self {
+            opcode,
+            payload: payload.as_bytes().to_vec(),
+        })
+    }
+}
+
+impl Target {
+    /// Refuses numbers that mean nothing.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.conns > 0, "--conns must be at least 1");
+        ensure!(self.at_once > 0, "--at-once must be at least 1");
+        Ok(())
+    }
+}
+
+/// Seconds as a duration.
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}

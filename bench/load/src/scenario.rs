@@ -1,0 +1,53 @@
+//! A function for each mode: what is done to the server, step by step.
+
+mod churn;
+mod echo;
+mod fanout;
+mod idle;
+mod weight;
+
+use anyhow::Result;
+
+use crate::{
+    client::Tally,
+    measurement::Measurement,
+    options::{Mode, Options, Target},
+};
+
+/// Does what was asked for.
+pub fn run(options: &Options) -> Result<Measurement> {
+    match &options.mode {
+        Mode::Idle(options) => idle::run(options),
+        Mode::Fanout(options) => fanout::run(options),
+        Mode::Churn(options) => churn::run(options),
+        Mode::Echo(options) => echo::run(options),
+        Mode::Weight(options) => weight::run(options),
+    }
+}
+
+/// A measurement that holds nothing but names.
+fn begin(target: &Target) -> Measurement {
+    Measurement {
+        scenario: target.scenario.clone(),
+        server: target.server.clone(),
+        ..Measurement::default()
+    }
+}
+
+/// Notes the connections and the first trouble, which every scenario has.
+fn note_connections(measurement: &mut Measurement, tally: &Tally) {
+    measurement.set("open", tally.open as f64);
+    measurement.set("connections_lost", tally.lost as f64);
+    measurement.trouble.clone_from(&tally.trouble);
+}
+
+/// Notes the median and the 99th percentile of these times, and the longest.
+fn note_times(measurement: &mut Measurement, name: &str, times_us: &mut [u32]) {
+    times_us.sort_unstable();
+    let last = times_us.len().saturating_sub(1);
+    for (quantile, at) in [("p50", last / 2), ("p99", last * 99 / 100), ("max", last)] {
+        if let Some(time_us) = times_us.get(at) {
+            measurement.set(&format!("{name}_{quantile}_us"), f64::from(*time_us));
+        }
+    }
+}
