@@ -3,46 +3,27 @@
 //! It leads a process group of its own: Ctrl-C at the terminal reaches `wsgw` alone, which stops its children in
 //! order, and whatever the child started ends with it.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
-    process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+mod keeper;
+mod lines;
+mod ready;
+
+use std::{ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader},
-    net::TcpStream,
-    process::Command,
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::sync::watch;
 
 use super::{
-    backoff::Backoff,
-    console::{Console, LINE_BYTES_MAX},
+    console::Console,
     guard::Guard,
-    http,
     leftover::{self, Record},
     metrics::Restarts,
     state::StateDir,
 };
-
-/// How often a child is asked whether it is ready.
-const READY_POLL: Duration = Duration::from_millis(25);
-
-/// How long one question may take.
-const READY_ANSWER: Duration = Duration::from_secs(2);
-
-/// How long the last lines of a child that ended may take to arrive.
-const LAST_LINES: Duration = Duration::from_millis(500);
+use keeper::Keeper;
+pub use ready::Ready;
 
 /// What is run.
 #[derive(Debug, Clone)]
@@ -59,38 +40,6 @@ pub struct Program {
     pub stop_signal: Signal,
     /// How long it may take to end after that. Then it is killed.
     pub stop_patience: Duration,
-}
-
-/// How a child shows that it is ready.
-#[derive(Debug, Clone)]
-pub enum Ready {
-    /// nats-server: a connection begins with an `INFO` line.
-    NatsInfo(SocketAddr),
-    /// The gateway: this path answers 200.
-    Ok(SocketAddr, String),
-    /// nginx: this path answers, whatever it says.
-    Answers(SocketAddr, String),
-}
-
-impl Ready {
-    async fn holds(&self) -> bool {
-        let ask = async {
-            match self {
-                Self::NatsInfo(address) => {
-                    let mut greeting = [0; 5];
-                    let mut stream = TcpStream::connect(address).await.ok()?;
-                    stream.read_exact(&mut greeting).await.ok()?;
-                    (&greeting == b"INFO ").then_some(())
-                }
-                Self::Ok(address, path) => {
-                    let (status, _) = http::get(*address, path).await.ok()?;
-                    status.is_success().then_some(())
-                }
-                Self::Answers(address, path) => http::get(*address, path).await.ok().map(drop),
-            }
-        };
-        matches!(tokio::time::timeout(READY_ANSWER, ask).await, Ok(Some(())))
-    }
 }
 
 /// What every child is given.
@@ -286,242 +235,6 @@ fn raise(order: &mut Order, to: Order) -> bool {
     rises
 }
 
-/// The task that keeps a child running.
-struct Keeper {
-    program: Program,
-    context: Context,
-    order: watch::Receiver<Order>,
-    phases: watch::Sender<Phase>,
-}
-
-/// How one run of a child ended.
-enum End {
-    /// It was told to.
-    Told,
-    /// By itself, in the way described.
-    ByItself { why: String, was_ready: bool },
-}
-
-impl Keeper {
-    async fn keep(mut self) {
-        let mut backoff = Backoff::new();
-        let mut is_first = true;
-        loop {
-            let begin = Instant::now();
-            match self.run(is_first).await {
-                End::Told => break,
-                End::ByItself {
-                    why,
-                    was_ready: false,
-                } if is_first => {
-                    self.context.forget(&self.program.name);
-                    self.phases.send_replace(Phase::Failed(why));
-                    return;
-                }
-                End::ByItself { why, .. } => {
-                    is_first = false;
-                    let wait = backoff.after(begin.elapsed());
-                    self.context.restarts.count(&self.program.name);
-                    self.context.console.problem(format_args!(
-                        "{} {why}; starting it again in {} ms",
-                        self.program.name,
-                        wait.as_millis()
-                    ));
-                    self.phases.send_replace(Phase::Waiting);
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        _ = self.order.changed() => break,
-                    }
-                }
-            }
-        }
-        self.context.forget(&self.program.name);
-        self.phases.send_replace(Phase::Stopped);
-    }
-
-    /// Starts it and stays until it has ended, and its group with it.
-    async fn run(&mut self, is_first: bool) -> End {
-        self.phases.send_replace(Phase::Starting);
-        let begin = Instant::now();
-        let mut process = match spawn(&self.program) {
-            Ok(process) => process,
-            Err(error) => {
-                let why = format!(
-                    "cannot be started from {}: {error}",
-                    self.program.path.display()
-                );
-                return End::ByItself {
-                    why,
-                    was_ready: false,
-                };
-            }
-        };
-        let pid = process.id().map_or(0, u32::cast_signed);
-        self.context.record(&self.program.name, pid);
-        let mut lines = Lines::follow(&mut process, &self.program.name, self.context.console);
-        let mut was_ready = false;
-        let told = loop {
-            tokio::select! {
-                biased;
-                ended = process.wait() => break Err(ended),
-                _ = self.order.changed() => break Ok(()),
-                () = ready(&self.program.ready), if !was_ready => {
-                    was_ready = true;
-                    self.phases.send_replace(Phase::Running(pid));
-                    if !is_first {
-                        let ms = begin.elapsed().as_millis();
-                        let name = &self.program.name;
-                        self.context.console.say(format_args!("{name} is back, {ms} ms after its start"));
-                    }
-                }
-            }
-        };
-        let end = match told {
-            Ok(()) => {
-                self.end_in_order(&mut process, pid).await;
-                None
-            }
-            Err(ended) => Some(ended),
-        };
-        // Whatever the child had started, such as nginx's workers after `kill -9` of their master: they hold its port.
-        leftover::kill_group(pid).await;
-        let _ = process.wait().await;
-        lines.finish().await;
-        match end {
-            None => End::Told,
-            Some(ended) => End::ByItself {
-                why: describe(ended, &lines.last()),
-                was_ready,
-            },
-        }
-    }
-
-    async fn end_in_order(&mut self, process: &mut tokio::process::Child, pid: i32) {
-        if *self.order.borrow_and_update() == Order::Kill {
-            return;
-        }
-        let _ = kill(Pid::from_raw(pid), self.program.stop_signal);
-        let patience = self.program.stop_patience;
-        tokio::select! {
-            _ = process.wait() => {}
-            _ = self.order.changed() => {}
-            () = tokio::time::sleep(patience) => {
-                let name = &self.program.name;
-                let console = self.context.console;
-                console.problem(format_args!("{name} did not end within {patience:?}: killing it"));
-            }
-        }
-    }
-}
-
-async fn ready(ready: &Ready) {
-    while !ready.holds().await {
-        tokio::time::sleep(READY_POLL).await;
-    }
-}
-
-fn spawn(program: &Program) -> std::io::Result<tokio::process::Child> {
-    Command::new(&program.path)
-        .args(&program.args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-}
-
-fn describe(ended: std::io::Result<ExitStatus>, last_line: &str) -> String {
-    let status = match ended {
-        Ok(status) => status,
-        Err(error) => return format!("is lost: {error}"),
-    };
-    match (status.code(), status.signal()) {
-        (Some(0), _) => "ended with exit code 0".to_owned(),
-        (Some(code), _) if last_line.is_empty() => format!("ended with exit code {code}"),
-        (Some(code), _) => format!("ended with exit code {code} (its last line: {last_line})"),
-        // Who was killed could not say why.
-        (None, Some(signal)) => match Signal::try_from(signal) {
-            Ok(signal) => format!("was ended by {signal}"),
-            Err(_) => format!("was ended by signal {signal}"),
-        },
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-/// The two outputs of a child, on their way to the console.
-struct Lines {
-    tasks: JoinSet<()>,
-    last: Arc<Mutex<String>>,
-}
-
-impl Lines {
-    fn follow(process: &mut tokio::process::Child, name: &str, console: Console) -> Self {
-        let mut lines = Self {
-            tasks: JoinSet::new(),
-            last: Arc::default(),
-        };
-        if let Some(stdout) = process.stdout.take() {
-            lines.pass_on(stdout, name, console);
-        }
-        if let Some(stderr) = process.stderr.take() {
-            lines.pass_on(stderr, name, console);
-        }
-        lines
-    }
-
-    fn pass_on(
-        &mut self,
-        output: impl AsyncRead + Unpin + Send + 'static,
-        name: &str,
-        console: Console,
-    ) {
-        let name = name.to_owned();
-        let last = Arc::clone(&self.last);
-        self.tasks.spawn(each_line(output, move |line| {
-            console.line(&name, line);
-            if !line.trim().is_empty() {
-                line.trim()
-                    .clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
-            }
-        }));
-    }
-
-    /// Awaits the last lines of a child that has ended.
-    async fn finish(&mut self) {
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_LINES, all).await.is_err() {
-            self.tasks.abort_all();
-        }
-    }
-
-    fn last(&self) -> String {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
-
-/// Calls `take` with each line. One that is longer than [`LINE_BYTES_MAX`] comes in pieces.
-async fn each_line(output: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
-    let mut output = BufReader::with_capacity(LINE_BYTES_MAX, output);
-    let mut line = Vec::new();
-    loop {
-        let room = LINE_BYTES_MAX.saturating_sub(line.len()) as u64;
-        let read = (&mut output).take(room).read_until(b'\n', &mut line).await;
-        let is_over = !matches!(read, Ok(1..));
-        if line.ends_with(b"\n") || line.len() >= LINE_BYTES_MAX || (is_over && !line.is_empty()) {
-            let text = String::from_utf8_lossy(&line);
-            take(text.trim_end_matches(['\n', '\r']));
-            line.clear();
-        }
-        if is_over {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -618,15 +331,5 @@ mod tests {
         child.tell_to_stop();
         child.stopped().await;
         assert!(leftover::members(pid).is_empty());
-    }
-
-    #[tokio::test]
-    async fn lines_come_whole_and_endless_ones_in_pieces() {
-        let endless = "x".repeat(LINE_BYTES_MAX + 5);
-        let text = format!("one\r\n\n{endless}\nlast");
-        let mut lines = Vec::new();
-        each_line(text.as_bytes(), |line| lines.push(line.to_owned())).await;
-        let lengths: Vec<_> = lines.iter().map(String::len).collect();
-        assert_eq!(lengths, [3, 0, LINE_BYTES_MAX, 5, 4]);
     }
 }

@@ -50,6 +50,8 @@ pub struct Site {
     context: Context,
     sockets: Sockets,
     certificate: Option<Certificate>,
+    /// nginx has not read the certificate yet.
+    must_reload: bool,
     nats: Option<(Child, Port)>,
     workers: Vec<Worker>,
     /// Those that drain.
@@ -110,6 +112,7 @@ impl Site {
             context,
             sockets,
             certificate: None,
+            must_reload: false,
             nats: None,
             workers: Vec::new(),
             leaving: Vec::new(),
@@ -293,11 +296,12 @@ impl Site {
         Ok(is_new)
     }
 
-    async fn reload_nginx(&self) -> Result<(), LocalError> {
+    async fn reload_nginx(&mut self) -> Result<(), LocalError> {
         let Some(nginx) = &self.nginx else {
             return Ok(());
         };
         nginx::reload(nginx).await?;
+        self.must_reload = false;
         self.context
             .console
             .say("nginx has taken its new configuration; open sockets stay");

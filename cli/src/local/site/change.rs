@@ -4,7 +4,7 @@ use wsgateway_model::Gateway;
 
 use super::Site;
 use crate::local::{
-    LocalError, nginx,
+    LocalError,
     plan::{Change, plan},
     sockets::Sockets,
 };
@@ -16,10 +16,17 @@ impl Site {
     pub async fn apply(&mut self, new: Gateway) -> Result<(), LocalError> {
         let sockets = Sockets::claim(&self.settings, &new, &self.sockets)?;
         let steps = plan(&self.gateway, &new);
+        let is_tried_otherwise = self.gateway.live.routes != new.live.routes
+            || self.gateway.tls != new.tls
+            || self.gateway.nats.servers != new.nats.servers
+            || self.gateway.exposure.status != new.exposure.status;
         self.gateway = new;
         self.sockets = sockets;
         for step in steps {
             self.take(step).await?;
+        }
+        if is_tried_otherwise {
+            self.context.console.block(&self.banner());
         }
         Ok(())
     }
@@ -43,13 +50,12 @@ impl Site {
                 self.restart_workers(count).await
             }
             Change::ProvideCertificate => {
-                if self.provide_certificate()? {
-                    nginx::forget(&self.context.state);
-                }
+                self.must_reload |= self.provide_certificate()?;
                 Ok(())
             }
             Change::ConfigureNginx => {
-                if self.configure_nginx().await? {
+                let is_new = self.configure_nginx().await?;
+                if is_new || self.must_reload {
                     self.reload_nginx().await?;
                 }
                 Ok(())
@@ -59,6 +65,10 @@ impl Site {
                 Ok(())
             }
             Change::StopNats => {
+                // Whoever still drains still delivers.
+                for worker in &self.leaving {
+                    worker.child.stopped().await;
+                }
                 console.say("stopping the nats-server of wsgw: the manifest names others");
                 if let Some((child, _)) = &self.nats {
                     child.tell_to_stop();
@@ -74,8 +84,6 @@ impl Site {
     pub async fn renew_certificate(&mut self) -> Result<(), LocalError> {
         if self.provide_certificate()? {
             self.context.console.say("the certificate is renewed");
-            nginx::forget(&self.context.state);
-            self.configure_nginx().await?;
             self.reload_nginx().await?;
         }
         Ok(())

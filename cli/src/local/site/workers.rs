@@ -31,6 +31,12 @@ impl Site {
         let first = self.workers.len().saturating_sub(count as usize);
         for worker in self.workers.iter().skip(first) {
             self.await_worker(worker).await?;
+            if self.nginx.is_some() {
+                let (name, admin) = (worker::name(worker.number), worker.place.admin.address());
+                self.context
+                    .console
+                    .say(format_args!("{name} runs: http://{admin}/metrics"));
+            }
         }
         Ok(())
     }
@@ -140,9 +146,14 @@ impl Site {
             .iter()
             .map(|worker| worker::name(worker.number))
             .collect();
+        let verb = if names.len() == 1 {
+            "drains and stops"
+        } else {
+            "drain and stop"
+        };
         self.context
             .console
-            .say(format_args!("{} drain and stop", names.join(", ")));
+            .say(format_args!("{} {verb}", names.join(", ")));
         for worker in &leaving {
             worker.child.tell_to_stop();
         }
