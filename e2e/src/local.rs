@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     directory::Directory,
+    http::{self, Metrics},
     nats::Nats,
     port::Port,
     process::{Process, command},
@@ -126,6 +127,19 @@ impl Local {
             )
         });
         Nats::connect(&url.expect("it should say where NATS is"))
+    }
+
+    /// The metrics of nginx and all workers, where it says that they are.
+    pub fn metrics(&self) -> Metrics {
+        let lines = self.process.lines();
+        let addresses = lines
+            .iter()
+            .filter_map(|line| line.split("http://").nth(1)?.split_once('/'));
+        let address = addresses
+            .filter(|(_, path)| path.starts_with("metrics"))
+            .find_map(|(address, _)| address.parse().ok());
+        let address = address.expect("it should say where the metrics are");
+        Metrics::parse(&http::get(address, "/metrics").text())
     }
 
     /// Writes another `spec` into the file that it watches.

@@ -179,6 +179,8 @@ impl Nats {
 
     /// The JetStream side of the client.
     pub fn jetstream(&self) -> jetstream::Context {
+        // It starts a task.
+        let _guard = self.runtime.enter();
         jetstream::new(self.client.clone())
     }
 

@@ -19,6 +19,10 @@ use nix::{
 
 use crate::wait::until;
 
+/// How long the last lines of a program that has ended may take, where what it started holds on to its
+/// outputs and says nothing.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// How many of the last lines are shown when a test fails.
 const SHOWN_LINES: usize = 100;
 
@@ -148,12 +152,12 @@ impl Process {
         let _ = kill(Pid::from_raw(self.pid().cast_signed()), signal);
     }
 
-    /// Awaits its end.
+    /// Awaits its end, and its last lines.
     pub fn exit(&mut self, within: Duration) -> ExitStatus {
-        let name = self.name.clone();
-        until(&format!("{name} has ended"), within, || {
-            self.child.try_wait().unwrap()
-        })
+        let what = format!("{} has ended", self.name);
+        let status = until(&what, within, || self.child.try_wait().unwrap());
+        self.log.ended(LAST_LINES);
+        status
     }
 
     /// Whether it has not ended.
@@ -253,6 +257,15 @@ impl Log {
             let left = deadline.checked_duration_since(Instant::now())?;
             said = self.changed.wait_timeout(said, left).unwrap().0;
         }
+    }
+
+    /// Awaits the end of all outputs.
+    fn ended(&self, within: Duration) {
+        let said = self.said.lock().unwrap();
+        drop(
+            self.changed
+                .wait_timeout_while(said, within, |said| said.open > 0),
+        );
     }
 }
 

@@ -37,10 +37,9 @@ impl Websocat {
 
 /// Sends a file as one message, as `cat FILE | websocat -v -k -B 200000 URL` does, and returns what
 /// came back on its output and what it said beside that.
-pub fn send_file(url: &str, file: &Path, options: &[&str]) -> (Vec<u8>, String) {
+pub fn send_file(url: &str, file: &Path) -> (Vec<u8>, String) {
     let output = command(Program::Websocat.expect())
         .args(["-v", "-k", "-B", "200000"])
-        .args(options)
         .arg(url)
         .stdin(File::open(file).unwrap())
         .output()

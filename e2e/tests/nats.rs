@@ -114,7 +114,7 @@ routes:
             nats.publish("a", "");
             for (opcode, payload) in [(for_text, utf8), (for_bytes, b"\xFF\x00"), (for_text, b"")] {
                 if let Some(opcode) = opcode {
-                    let frame = client.frame(SOON);
+                    let frame = row(&format!("{payload:?}"), || client.frame(SOON));
                     assert_eq!((frame.opcode, frame.payload.as_slice()), (opcode, payload));
                 }
             }

@@ -68,6 +68,14 @@ fn start(gateways: usize, live: &str) -> Setup {
     }
 }
 
+/// Opens a connection to the queue, once its gateway has found it.
+fn open(to: SocketAddr) -> RawSocket {
+    until("the queue is served", SOON, || {
+        let mut socket = RawSocket::connect(to);
+        (socket.upgrade("/jobs", "").status == 101).then_some(socket)
+    })
+}
+
 impl Setup {
     fn address(&self) -> SocketAddr {
         self.gateways[0].address()
@@ -130,11 +138,10 @@ fn with_receipt(socket: &mut RawSocket) -> Vec<String> {
 fn each_message_goes_to_one_client_and_is_done_when_it_has_ponged() {
     needs!(NatsServer);
     let setup = start(2, LIVE);
-    let open = |gateway: &Gateway| RawSocket::open(gateway.address(), "/jobs");
     let mut clients: Vec<_> = setup
         .gateways
         .iter()
-        .flat_map(|g| [open(g), open(g)])
+        .flat_map(|g| [open(g.address()), open(g.address())])
         .collect();
     setup.publish((0..200).map(|number| number.to_string()));
     let mut seen = BTreeMap::new();
@@ -164,7 +171,7 @@ fn each_message_goes_to_one_client_and_is_done_when_it_has_ponged() {
 fn a_client_that_does_not_pong_gets_no_more_than_its_credit() {
     needs!(NatsServer);
     let setup = start(1, LIVE);
-    let mut client = RawSocket::open(setup.address(), "/jobs");
+    let mut client = open(setup.address());
     setup.publish((0..50).map(|number| number.to_string()));
     assert_eq!(
         without_receipt(&mut client, 8),
@@ -180,11 +187,11 @@ fn a_client_that_does_not_pong_gets_no_more_than_its_credit() {
 fn what_a_lost_client_had_goes_to_another_at_once() {
     needs!(NatsServer);
     let setup = start(2, LIVE);
-    let mut lost = RawSocket::open(setup.address(), "/jobs");
+    let mut lost = open(setup.address());
     setup.publish((0..5).map(|number| number.to_string()));
     let had = without_receipt(&mut lost, 5);
     // On the other gateway, so that the messages must go through the server.
-    let mut other = RawSocket::open(setup.gateways[1].address(), "/jobs");
+    let mut other = open(setup.gateways[1].address());
     assert_eq!(other.receive(SILENCE), Received::Nothing);
     let began = Instant::now();
     lost.reset();
@@ -209,12 +216,12 @@ fn a_message_that_every_client_dies_of_goes_to_the_dead_letters() {
     let mut dead = setup.nats.subscribe("dead.jobs");
     setup.publish(["poison".to_owned()]);
     for _ in 0..3 {
-        let mut victim = RawSocket::open(setup.address(), "/jobs");
+        let mut victim = open(setup.address());
         assert_eq!(without_receipt(&mut victim, 1), ["poison"]);
         victim.reset();
     }
     assert_eq!(dead.next(SOON).as_deref(), Some(b"poison".as_slice()));
-    let mut next = RawSocket::open(setup.address(), "/jobs");
+    let mut next = open(setup.address());
     setup.publish(["good".to_owned()]);
     assert_eq!(
         next.message(SOON),
@@ -229,7 +236,7 @@ fn nothing_is_fetched_while_nobody_is_connected() {
     needs!(NatsServer);
     let setup = start(1, LIVE);
     setup.publish(["before".to_owned()]);
-    let mut client = RawSocket::open(setup.address(), "/jobs");
+    let mut client = open(setup.address());
     assert_eq!(with_receipt(&mut client), ["before"]);
     drop(client);
     until_true("the pull is cancelled", SOON, || {
@@ -243,7 +250,7 @@ fn nothing_is_fetched_while_nobody_is_connected() {
         (info.delivered.consumer_sequence, info.num_pending),
         (delivered, 20)
     );
-    let mut client = RawSocket::open(setup.address(), "/jobs");
+    let mut client = open(setup.address());
     assert_eq!(with_receipt(&mut client).len(), 20);
 }
 
@@ -322,7 +329,7 @@ fn a_thousand_messages_survive_ten_clients_that_come_and_go() {
 
 /// One client's stay. Returns the messages that it has read whole and answered for.
 fn visit(to: SocketAddr, leaving: Leaving, stay: Duration) -> Vec<String> {
-    let mut socket = RawSocket::open(to, "/jobs");
+    let mut socket = open(to);
     let mut messages = Vec::new();
     let end = Instant::now() + stay;
     while let Some(left) = end.checked_duration_since(Instant::now()) {

@@ -50,7 +50,7 @@ fn a_wrong_handshake_is_refused_with_the_status_that_says_why() {
     let table: [(&str, String, &[u16]); 28] = [
         ("POST", instead("GET", "POST"), &[405]),
         ("HEAD", instead("GET", "HEAD"), &[405]),
-        ("HTTP/1.0", instead("HTTP/1.1", "HTTP/1.0"), &[400, 426, 505]),
+        ("HTTP/1.0", instead("HTTP/1.1", "HTTP/1.0"), &[400, 426]),
         ("no HTTP", "hello\r\n\r\n".to_owned(), &[400]),
         ("version 8", instead("Version: 13", "Version: 8"), &[426]),
         ("no version", without("Sec-WebSocket-Version"), &[426]),
@@ -58,10 +58,10 @@ fn a_wrong_handshake_is_refused_with_the_status_that_says_why() {
         ("two keys", with(&format!("Sec-WebSocket-Key: {KEY}")), &[400]),
         ("a key of 12 bytes", instead(KEY, "AAAAAAAAAAAAAAAA"), &[400]),
         ("a key that is not base64", instead(KEY, "!!!!!!!!!!!!!!!!!!!!!!=="), &[400]),
-        ("no Upgrade", without("Upgrade"), &[400, 426]),
-        ("another Upgrade", instead("Upgrade: websocket", "Upgrade: h2c"), &[400, 426]),
-        ("no Connection", without("Connection"), &[400, 426]),
-        ("Connection: close", instead("Connection: Upgrade", "Connection: close"), &[400, 426]),
+        ("no Upgrade", without("Upgrade"), &[426]),
+        ("another Upgrade", instead("Upgrade: websocket", "Upgrade: h2c"), &[426]),
+        ("no Connection", without("Connection"), &[426]),
+        ("Connection: close", instead("Connection: Upgrade", "Connection: close"), &[426]),
         ("an unknown path", path("/nothing"), &[404]),
         ("a path below", path("/ws/below"), &[404]),
         ("a path above", path("/rooms"), &[404]),
@@ -87,7 +87,10 @@ fn a_wrong_handshake_is_refused_with_the_status_that_says_why() {
             assert!(statuses.contains(&answer.status), "{answer:?}");
             match answer.status {
                 405 => assert_eq!(answer.header("allow"), Some("GET")),
-                426 => assert_eq!(answer.header("sec-websocket-version"), Some("13")),
+                426 if what.contains("version") => {
+                    assert_eq!(answer.header("sec-websocket-version"), Some("13"));
+                }
+                426 => assert_eq!(answer.header("upgrade"), Some("websocket")),
                 _ => {}
             }
         });
