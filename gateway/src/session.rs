@@ -51,8 +51,8 @@ enum Phase {
     Open,
     /// A close frame has been queued; the peer's is awaited.
     Closing,
-    /// A close frame has been queued because the peer's bytes make no sense: what else comes is dropped
-    /// until it hangs up, since closing with unread bytes would reset the connection under the frame.
+    /// The peer's bytes make no sense, and a close frame says so: what else comes is dropped until it
+    /// hangs up, since closing with unread bytes would reset the connection under the frame.
     Discarding,
     /// Both have said close: the socket ends once the outbox is empty.
     Closed,
@@ -201,6 +201,12 @@ impl Session {
         self.phase == Phase::Closed
     }
 
+    /// Whether nothing that the peer says is understood any more. Its answer to the close frame would not
+    /// be either, so the socket is shut for writing once the frame is out: then the peer hangs up.
+    pub fn is_discarding(&self) -> bool {
+        self.phase == Phase::Discarding
+    }
+
     /// The memory that its unfinished message holds, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.decoder.held_bytes()
@@ -228,8 +234,10 @@ impl Session {
                     }
                     return None;
                 }
-                Err(_) if self.phase == Phase::Closing => {
-                    self.phase = Phase::Discarding;
+                Err(error) if self.phase == Phase::Closing => {
+                    if CloseCause::from(error) == CloseCause::ProtocolError {
+                        self.phase = Phase::Discarding;
+                    }
                     continue;
                 }
                 Err(error) => return Some(Event::Violation(error.into())),
@@ -315,9 +323,7 @@ impl Session {
             return None;
         }
         self.phase = match cause {
-            CloseCause::ProtocolError | CloseCause::InvalidUtf8 | CloseCause::MessageTooBig => {
-                Phase::Discarding
-            }
+            CloseCause::ProtocolError => Phase::Discarding,
             _ => Phase::Closing,
         };
         self.since = now;
@@ -403,11 +409,35 @@ mod tests {
             (vec![b"\x80\x00"], vec!["ProtocolError"]),
             (vec![b"\x01\x00", b"\x81\x00"], vec!["ProtocolError"]),
             (vec![b"\x82\x65"], vec!["MessageTooBig"]),
+            (vec![b"\x81\x03\xffab", b"\x88\x00"], vec!["InvalidUtf8"]),
         ] {
             assert_eq!(
                 events(&mut Session::new(at(0), &LIMITS, 0), &frames, at(0)),
                 expected
             );
+        }
+    }
+
+    #[test]
+    fn the_answer_to_a_close_is_understood_behind_a_refused_message() {
+        let mut too_big = b"\x82\x65".to_vec();
+        too_big.resize(2 + 0x65, 0);
+        for refused in [&too_big[..], b"\x81\x03\xffab", b"\x01\x03\xe2\x28\xa1"] {
+            let mut bytes = masked(refused);
+            bytes.extend(masked(b"\x88\x00"));
+            for split in 0..bytes.len() {
+                let mut session = Session::new(at(0), &LIMITS, 0);
+                for part in [&bytes[..split], &bytes[split..]] {
+                    let mut part = part.to_vec();
+                    let mut input = part.as_mut_slice();
+                    while let Some(event) = session.handle_input(&mut input, &LIMITS, at(0)) {
+                        if let Event::Violation(cause) = event {
+                            session.close(cause, "", at(0));
+                        }
+                    }
+                }
+                assert!(session.is_closed(), "{refused:?} split at {split}");
+            }
         }
     }
 

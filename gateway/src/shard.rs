@@ -4,21 +4,22 @@
 //! connection has a small task that waits for its socket; a round of fan-out writes to sockets directly.
 
 mod accept;
+mod change;
 mod fanout;
 mod sweep;
 
 use std::{
     cell::RefCell,
-    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
+pub use self::accept::listen;
 use bytes::Bytes;
 use slab::Slab;
 use tokio::{
@@ -30,7 +31,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Tick,
     config::{LiveConfig, Route},
-    drain::{Pace, retry_hint},
     exchange::{ClientId, ConnectionKey, ShardId, ShardOutlet, ToNats, ToShard},
     hub::Hub,
     metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
@@ -40,9 +40,6 @@ use crate::{
     socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
     upgrade::{Accepted, Gate},
 };
-
-/// How often a paced ending looks at the clock.
-const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 /// What a shard is given by the server.
 #[derive(Debug)]
@@ -333,87 +330,6 @@ impl Shard {
         }
     }
 
-    /// Goes over to a new configuration. Connections go on under it, save those of a route that is no
-    /// longer there in their form: they are closed, paced as a drain.
-    fn reload(self: &Rc<Self>, live: Arc<LiveConfig>) {
-        let mut leaving = Vec::new();
-        let mut state = self.state.borrow_mut();
-        for at in 0..state.routes.len() {
-            let Some(route) = state.routes.get_mut(at).filter(|route| !route.is_retired) else {
-                continue;
-            };
-            let new = live.routes.iter().find(|new| new.name == route.config.name);
-            match new {
-                Some(new) if new.continues(&route.config) => route.config = new.clone(),
-                changed => {
-                    route.is_retired = true;
-                    let cause = match changed {
-                        Some(_) => CloseCause::RouteChanged,
-                        None => CloseCause::ConfigChanged,
-                    };
-                    let of_route = |c: &(usize, &Connection)| usize::from(c.1.route) == at;
-                    let connections = state.connections.iter().filter(of_route);
-                    leaving.extend(connections.map(|(slot, c)| (c.key(slot as u32), cause)));
-                }
-            }
-        }
-        for config in &live.routes {
-            let is_there = |r: &ShardRoute| !r.is_retired && r.config.name == config.name;
-            if !state.routes.iter().any(is_there) {
-                state.add_route(config, self.metrics.route(&config.name));
-            }
-        }
-        state.outbox = live.outbox;
-        state.live = live;
-        drop(state);
-        if !leaving.is_empty() {
-            spawn_local(self.clone().close_paced(leaving));
-        }
-    }
-
-    /// Stops accepting, closes every connection at its pace, and returns when the last is gone.
-    async fn drain(self: Rc<Self>) {
-        self.draining.cancel();
-        loop {
-            let keys = |(slot, c): (usize, &Connection)| (c.key(slot as u32), CloseCause::Draining);
-            let leaving: Vec<_> = self.state.borrow().connections.iter().map(keys).collect();
-            if leaving.is_empty() {
-                return;
-            }
-            self.clone().close_paced(leaving).await;
-            // The last handshakes may have become connections meanwhile, and closes take a round trip.
-            tokio::time::sleep(DRAIN_STEP).await;
-        }
-    }
-
-    async fn close_paced(self: Rc<Self>, leaving: Vec<(ConnectionKey, CloseCause)>) {
-        let drain = self.state.borrow().live.drain.clone();
-        let pace = Pace::new(leaving.len(), &drain, self.shards);
-        let started = Instant::now();
-        let mut told = 0;
-        let mut random = fastrand(started);
-        while told < leaving.len() {
-            let due = pace.due(started.elapsed());
-            let now = self.now();
-            let mut state = self.state.borrow_mut();
-            for (key, cause) in leaving.get(told..due).unwrap_or_default() {
-                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let hint = match cause {
-                    CloseCause::ConfigChanged => String::new(),
-                    _ => retry_hint(&drain, random),
-                };
-                if let Some(connection) = state.connection(*key) {
-                    connection.close(*cause, &hint, now);
-                }
-            }
-            drop(state);
-            told = told.max(due);
-            if told < leaving.len() {
-                tokio::time::sleep(DRAIN_STEP).await;
-            }
-        }
-    }
-
     /// A round or a poll may have taken more memory than there is: the largest go first.
     fn shed(&self, state: &mut State, now: Tick) {
         let budget = state.live.total_bytes_max / usize::from(self.shards.max(1));
@@ -491,21 +407,6 @@ impl State {
         connection.accounted_bytes = held;
         Some(result)
     }
-
-    /// A retired route without connections gives its place to a new one.
-    fn add_route(&mut self, config: &Arc<Route>, metrics: RouteMetrics) {
-        let route = ShardRoute {
-            config: config.clone(),
-            counts: Counts::default(),
-            metrics,
-            open: 0,
-            is_retired: false,
-        };
-        match self.routes.iter_mut().find(|r| r.is_retired && r.open == 0) {
-            Some(place) => *place = route,
-            None => self.routes.push(route),
-        }
-    }
 }
 
 /// Waits for a task, or for ever where there is none.
@@ -517,41 +418,4 @@ async fn wait_for(task: &mut Option<tokio::task::JoinHandle<()>>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// A number to start a jitter with; it need not be hard to guess.
-fn fastrand(now: Instant) -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(now) as u32
-}
-
-/// A listener of its own on the port that all shards share. Sockets inherit what is set here.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub fn listen(
-    address: SocketAddr,
-    user_timeout: Duration,
-) -> std::io::Result<std::net::TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    /// As `net.core.somaxconn` allows by default: a storm of connects waits here.
-    const BACKLOG: i32 = 4_096;
-    /// What the kernel may hold of unsent data before it says that the socket is full: the rest stays in
-    /// the outbox, where its policy sees it.
-    const NOTSENT_LOWAT_BYTES: u32 = 64 << 10;
-
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(user_timeout))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }

@@ -3,13 +3,14 @@
 use std::{
     io::{self, IoSlice},
     mem,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWrite, net::TcpStream};
 use wsgateway_crds::config::{FromClient, SlowConsumer};
 
 use crate::{
@@ -205,6 +206,10 @@ impl Connection {
             let written_all = self.poll_flush(cx);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
+            }
+            if self.session.is_discarding() && self.outbox.is_empty() {
+                // Shutting twice is harmless, and a socket that breaks here is seen by the next read.
+                let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             }
             if self.session.is_closed() && self.outbox.is_empty() {
                 let end = self.closing_cause().map_or(End::ClosedByPeer, End::Closed);

@@ -195,14 +195,12 @@ impl Refusal {
             Self::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
             }
-            Self::NotUpgrade => {
+            Self::NotUpgrade | Self::Version => {
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
                 headers.insert(
                     header::CONNECTION,
                     HeaderValue::from_static("upgrade, close"),
                 );
-            }
-            Self::Version => {
                 headers.insert(
                     header::SEC_WEBSOCKET_VERSION,
                     HeaderValue::from_static("13"),

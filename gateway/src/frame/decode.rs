@@ -38,6 +38,8 @@ struct Partial {
     control: Vec<u8>,
     /// The message that the data frames belong to.
     message: Option<Message>,
+    /// The rest of the frame is of no use: its message has been refused.
+    is_refused: bool,
 }
 
 #[derive(Debug)]
@@ -186,7 +188,8 @@ impl Decoder {
     /// `message_bytes_max` is the largest message.
     ///
     /// # Errors
-    /// At the first byte that no valid continuation could follow. The decoder is of no use then.
+    /// At the first byte that no valid continuation could follow. After a message that is too big or not
+    /// UTF-8 the rest of its frame is passed over, so that the peer's close frame is still understood.
     pub fn next<'a>(
         &mut self,
         input: &mut &'a mut [u8],
@@ -243,9 +246,9 @@ fn whole_frame<'a>(
         return Ok(Front::Unfinished);
     };
     check_order(&header, None)?;
-    check_size(&header, 0, message_bytes_max)?;
-    let len = usize::try_from(header.len).map_err(|_| DecodeError::TooBig)?;
-    if !header.fin || input.len() - used < len {
+    let is_too_big = check_size(&header, 0, message_bytes_max).is_err();
+    let len = usize::try_from(header.len).unwrap_or(usize::MAX);
+    if !header.fin || is_too_big || input.len() - used < len {
         return Ok(Front::Unfinished);
     }
     take(input, used);
@@ -316,7 +319,12 @@ impl Partial {
                     .message
                     .as_ref()
                     .map_or(0, |m| m.reassembled.payload().len() as u64);
-                check_size(&header, so_far, message_bytes_max)?;
+                if let Err(error) = check_size(&header, so_far, message_bytes_max) {
+                    self.head_len = 0;
+                    self.frame = Some((header, 0));
+                    self.refuse();
+                    return Err(error);
+                }
                 self.begin_frame(header);
                 return Ok(true);
             }
@@ -356,19 +364,34 @@ impl Partial {
         *come += part.len() as u64;
         let is_whole = *come == header.len;
         let header = *header;
+        if is_whole {
+            self.frame = None;
+        }
         if header.opcode.is_control() {
             self.control.extend_from_slice(part);
         } else if let Some(message) = &mut self.message {
-            if message.kind == MessageKind::Text {
-                message.text.push(part)?;
+            if message.kind == MessageKind::Text
+                && let Err(error) = message.text.push(part)
+            {
+                self.refuse();
+                return Err(error.into());
             }
             message.reassembled.bytes.extend_from_slice(part);
         }
-        if !is_whole {
-            return Ok(Progress::InputUsedUp);
+        match (is_whole, self.is_refused) {
+            (false, _) => Ok(Progress::InputUsedUp),
+            (true, true) => {
+                self.is_refused = false;
+                Ok(Progress::FrameDone)
+            }
+            (true, false) => self.end_frame(header),
         }
-        self.frame = None;
-        self.end_frame(header)
+    }
+
+    /// Forgets the message. What is left of its frame will be passed over.
+    fn refuse(&mut self) {
+        self.message = None;
+        self.is_refused = self.frame.is_some();
     }
 
     fn end_frame<'a>(&mut self, header: Header) -> Result<Progress<'a>, DecodeError> {

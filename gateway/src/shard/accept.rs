@@ -1,6 +1,6 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
-use std::{cell::RefCell, convert::Infallible, rc::Rc, time::Duration};
+use std::{cell::RefCell, convert::Infallible, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -132,4 +132,32 @@ async fn answer(
             refusal.response()
         }
     })
+}
+
+/// A listener of its own on the port that all shards share. Sockets inherit what is set here.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn listen(address: SocketAddr, user_timeout: Duration) -> io::Result<std::net::TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    /// As `net.core.somaxconn` allows by default: a storm of connects waits here.
+    const BACKLOG: i32 = 4_096;
+    /// What the kernel may hold of unsent data before it says that the socket is full: the rest stays in
+    /// the outbox, where its policy sees it.
+    const NOTSENT_LOWAT_BYTES: u32 = 64 << 10;
+
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    socket.set_tcp_user_timeout(Some(user_timeout))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }

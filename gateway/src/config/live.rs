@@ -1,0 +1,318 @@
+//! The part `live`, resolved: what connections are held to and what is served.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use wsgateway_crds::{
+    config::{self as file, FromClient, Payload, SlowConsumer, SourceKind},
+    value::{OriginPattern, PathTemplate, Template},
+};
+
+use super::{ConfigError, rules};
+use crate::{
+    exchange::{QueueId, QueueStatus},
+    outbox::OutboxLimits,
+    session::SessionLimits,
+};
+
+/// What a connection costs beside its messages, in bytes: some 1.2 KB here and 5 KB in the kernel,
+/// whose socket memory is charged to the same limit.
+const CONNECTION_BYTES: u64 = 6_500;
+
+/// The budget for messages where nothing says how much memory there is.
+const TOTAL_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// The least budget for messages, so that a small pod still serves.
+const TOTAL_BYTES_MIN: u64 = 16 << 20;
+
+/// What connections are held to, checked and resolved. A reload replaces it whole.
+#[derive(Debug)]
+pub struct LiveConfig {
+    /// How long a request head may take.
+    pub handshake_timeout: Duration,
+    /// Which pages may connect.
+    pub allowed_origins: Vec<OriginPattern>,
+    /// Open connections at most.
+    pub connections_max: u32,
+    /// What one outbox may hold.
+    pub outbox: OutboxLimits,
+    /// What all outboxes and unfinished messages together may hold, in bytes.
+    pub total_bytes_max: usize,
+    /// How the process ends.
+    pub drain: file::Drain,
+    /// What is served.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// One path and what happens on it.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Its path.
+    pub path: PathTemplate,
+    /// How messages from NATS are framed.
+    pub payload: Payload,
+    /// What its sessions are held to.
+    pub session: SessionLimits,
+    /// What becomes of a client's message.
+    pub from_client: FromClient,
+    /// What all its clients publish to, where no part comes from the request.
+    pub publish_fixed: Option<Arc<str>>,
+    /// The subjects that its clients get.
+    pub subjects: Vec<RouteSubject>,
+    /// The queues whose messages its clients share.
+    pub queues: Vec<RouteQueue>,
+}
+
+/// A subject of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSubject {
+    /// What is subscribed to.
+    pub template: Template,
+    /// What it is subscribed to for every client, where no part comes from the request.
+    pub fixed: Option<Arc<str>>,
+    /// What happens to a client that does not keep up.
+    pub slow_consumer: SlowConsumer,
+}
+
+/// A queue of a route.
+#[derive(Debug, Clone)]
+pub struct RouteQueue {
+    /// Which queue.
+    pub id: QueueId,
+    /// Whether it can be served.
+    pub status: Arc<QueueStatus>,
+}
+
+impl Route {
+    /// Whether a connection is of no use while NATS is away.
+    pub fn needs_nats(&self) -> bool {
+        !self.subjects.is_empty()
+            || !self.queues.is_empty()
+            || matches!(self.from_client, FromClient::Publish { .. })
+    }
+
+    /// Whether connections opened under `old` go on under this route as they are.
+    pub fn continues(&self, old: &Self) -> bool {
+        let ids = |route: &Self| {
+            route
+                .queues
+                .iter()
+                .map(|queue| queue.id)
+                .collect::<Vec<_>>()
+        };
+        self.path == old.path
+            && self.subjects == old.subjects
+            && ids(self) == ids(old)
+            && publish_names(&self.from_client) == publish_names(&old.from_client)
+    }
+}
+
+/// The template of a publishing route whose values were taken from the request.
+fn publish_names(from_client: &FromClient) -> Option<&Template> {
+    match from_client {
+        FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
+        _ => None,
+    }
+}
+
+impl LiveConfig {
+    /// Checks the values against each other. `queue` gives each queue its id.
+    ///
+    /// # Errors
+    /// With a sentence that names the fields.
+    pub fn new(
+        live: &file::Live,
+        queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
+    ) -> Result<Self, ConfigError> {
+        let file::Live {
+            websocket,
+            limits,
+            drain,
+            routes,
+        } = live;
+        rules::check_websocket(websocket)?;
+        rules::check_routes(routes)?;
+        let session = SessionLimits {
+            ping_period: websocket.ping_period.get(),
+            pong_wait: websocket.pong_wait.get(),
+            write_wait: websocket.write_wait.get(),
+            message_bytes_max: websocket.max_message_size.bytes(),
+        };
+        Ok(Self {
+            handshake_timeout: websocket.handshake_timeout.get(),
+            allowed_origins: websocket.allowed_origins.clone(),
+            connections_max: limits.connections,
+            outbox: OutboxLimits {
+                bytes_max: usize::try_from(limits.outbox_bytes.bytes()).unwrap_or(usize::MAX),
+                frames_max: limits.outbox_messages as usize,
+            },
+            total_bytes_max: total_bytes(limits),
+            drain: drain.clone(),
+            routes: routes
+                .iter()
+                .map(|r| Arc::new(route(r, session, queue)))
+                .collect(),
+        })
+    }
+}
+
+impl LiveConfig {
+    /// The longest `pongWait`: a peer that has acknowledged nothing for so long is gone.
+    pub fn pong_wait(&self) -> Duration {
+        self.routes
+            .iter()
+            .map(|route| route.session.pong_wait)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// The longest `writeWait`.
+    pub fn write_wait(&self) -> Duration {
+        self.routes
+            .iter()
+            .map(|route| route.session.write_wait)
+            .max()
+            .unwrap_or_default()
+    }
+}
+
+fn route(
+    route: &file::Route,
+    session: SessionLimits,
+    queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
+) -> Route {
+    let file::Route {
+        name,
+        path,
+        payload,
+        max_message_size,
+        from_client,
+        to_client,
+    } = route;
+    let mut subjects = Vec::new();
+    let mut queues = Vec::new();
+    for source in to_client {
+        match &source.kind {
+            SourceKind::Core {
+                subjects: templates,
+                slow_consumer,
+            } => {
+                subjects.extend(templates.iter().map(|template| RouteSubject {
+                    template: template.clone(),
+                    fixed: template.as_pattern().map(|pattern| pattern.shared()),
+                    slow_consumer: *slow_consumer,
+                }));
+            }
+            SourceKind::Queue(source) => queues.push(queue(source)),
+        }
+    }
+    let message_bytes_max = max_message_size.map_or(session.message_bytes_max, |size| size.bytes());
+    Route {
+        name: name.clone(),
+        path: path.clone(),
+        payload: *payload,
+        session: SessionLimits {
+            message_bytes_max,
+            ..session
+        },
+        publish_fixed: match from_client {
+            FromClient::Publish { subject } => subject.as_pattern().map(|p| p.shared()),
+            _ => None,
+        },
+        from_client: from_client.clone(),
+        subjects,
+        queues,
+    }
+}
+
+/// The budget for messages: what is configured, else half of the memory limit less what the allowed
+/// connections cost.
+fn total_bytes(limits: &file::Limits) -> usize {
+    let budget = limits.total_bytes.map_or_else(
+        || match memory_limit() {
+            Some(limit) => {
+                let connections = u64::from(limits.connections) * CONNECTION_BYTES;
+                (limit / 2).saturating_sub(connections).max(TOTAL_BYTES_MIN)
+            }
+            None => TOTAL_BYTES_DEFAULT,
+        },
+        |size| size.bytes(),
+    );
+    usize::try_from(budget).unwrap_or(usize::MAX)
+}
+
+/// The control group's memory limit, version 2 or 1, where there is one.
+fn memory_limit() -> Option<u64> {
+    [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+    // Version 1 says "no limit" with a number near 2^63.
+    .filter(|limit| *limit < 1 << 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: &str = "
+websocket: {pingPeriod: 30s, pongWait: 60s}
+limits: {}
+drain: {}
+routes:
+  - {name: a, path: '/a/{room}', fromClient: {type: Publish, subject: 'in.{path.room}'}, maxMessageSize: 1Mi}
+  - {name: b, path: /b, fromClient: {type: Echo}, toClient: [{name: live, type: Core, subjects: ['x.>']}]}
+";
+
+    fn load(text: &str) -> Result<LiveConfig, ConfigError> {
+        let (live, unknown) = file::Live::read(text).unwrap();
+        assert_eq!(unknown, Vec::<String>::new());
+        LiveConfig::new(&live, &mut |_| RouteQueue {
+            id: QueueId(0),
+            status: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn a_configuration_is_resolved() {
+        let live = load(LIVE).unwrap();
+        assert_eq!(live.routes[0].session.message_bytes_max, 1 << 20);
+        assert_eq!(live.routes[1].session.message_bytes_max, 64 << 10);
+        assert!(live.routes[1].needs_nats());
+        assert!(live.routes[1].continues(&load(LIVE).unwrap().routes[1]));
+        assert!(!load(&LIVE.replace("x.>", "y.>")).unwrap().routes[1].continues(&live.routes[1]));
+        assert!(live.total_bytes_max >= 16 << 20);
+    }
+
+    #[test]
+    fn a_contradiction_is_refused_with_a_sentence_that_names_the_fields() {
+        for (from, to, words) in [
+            (
+                "pingPeriod: 30s",
+                "pingPeriod: 60s",
+                "websocket.pingPeriod (60s) must be shorter than websocket.pongWait (60s)",
+            ),
+            (
+                "pingPeriod: 30s",
+                "writeWait: 2m",
+                "websocket.writeWait (120s)",
+            ),
+            ("pingPeriod: 30s", "pingPeriod: 0s", "longer than 0s"),
+            ("name: b", "name: a", "two routes are named `a`"),
+            ("path: /b", "path: /a/b", "cannot be told apart"),
+            (
+                "in.{path.room}",
+                "in.{path.hall}",
+                "{path.hall}, which path /a/{room} lacks",
+            ),
+            ("in.{path.room}", "in.>", "may not hold a wildcard"),
+            ("x.>", "x.{claims.sub}", "uses a claim"),
+        ] {
+            let error = load(&LIVE.replace(from, to)).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
