@@ -1,5 +1,7 @@
 //! The command line, and which function each subcommand is.
 
+#![allow(clippy::doc_markdown)] // These comments are what `--help` prints.
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -20,14 +22,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a `WsGateway` on this machine: workers, a real nginx with TLS, and a real NATS.
+    /// Run a WsGateway on this machine: workers, a real nginx with TLS, and a real NATS.
     #[command(args_override_self = true)]
     Local(Box<LocalArgs>),
     /// Say what is wrong in manifests: a line for each, and exit code 1.
     Lint(LintArgs),
     /// Publish a message to NATS.
     Pub(PublishArgs),
-    /// End what a killed `wsgw local` leaves.
+    /// End what a killed wsgw local leaves.
     #[command(name = guard::COMMAND, hide = true)]
     Guard,
 }
@@ -35,7 +37,12 @@ enum Command {
 /// Does what the command line asks for. What is wrong goes to standard error, a line for each thing.
 pub async fn run(args: Args) -> ExitCode {
     match args.command {
-        Command::Local(args) => outcome(Box::pin(local::run((*args).into(), Console::new())).await),
+        Command::Local(args) => {
+            let console = Console::new();
+            let ended = Box::pin(local::run((*args).into(), console)).await;
+            console.flush();
+            outcome(ended)
+        }
         Command::Lint(args) => {
             let wrong = lint::lint(args);
             for error in &wrong {

@@ -1,5 +1,7 @@
 //! `wsgw lint`: what the API server and the operator would refuse, before anything is applied.
 
+#![allow(clippy::doc_markdown)] // These comments are what `--help` prints.
+
 use std::path::PathBuf;
 
 use crate::manifest::{self, ManifestError};
@@ -7,7 +9,7 @@ use crate::manifest::{self, ManifestError};
 /// The files to look at.
 #[derive(Debug, clap::Args)]
 pub struct LintArgs {
-    /// Manifests: `WsGateways`, and the Secrets and `ConfigMaps` that they name.
+    /// Manifests: WsGateways, and the Secrets and ConfigMaps that they name.
     #[arg(value_name = "FILE", required_unless_present = "file")]
     files: Vec<PathBuf>,
     /// The same, as kubectl takes it.

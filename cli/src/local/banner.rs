@@ -8,7 +8,7 @@ use std::{
 
 use wsgateway_crds::{
     config::{Route, SourceKind},
-    value::{Pattern, Template},
+    value::{Pattern, Size, Template},
 };
 
 /// What the lines are made of.
@@ -18,6 +18,8 @@ pub struct Banner<'a> {
     pub name: &'a str,
     /// Its routes.
     pub routes: &'a [Route],
+    /// `websocket.maxMessageSize`.
+    pub max_message_size: Size,
     /// The manifest's file.
     pub file: &'a Path,
     /// nginx's port for TLS, and the authority to trust where it is the local one. None: there is no TLS.
@@ -74,6 +76,9 @@ impl Tools {
     }
 }
 
+/// The size of the seed's large message.
+const LARGE_BYTES: u64 = 102_400;
+
 /// How many routes are shown; the manifest has them all.
 const ROUTES_SHOWN: usize = 4;
 
@@ -105,7 +110,8 @@ pub fn banner(banner: &Banner<'_>) -> String {
         connect(&mut rows, banner, &format!("{base}{}", route.path));
     }
     if let Some(route) = banner.routes.first() {
-        large(&mut rows, banner, &format!("{base}{}", route.path));
+        let size = route.max_message_size.unwrap_or(banner.max_message_size);
+        large(&mut rows, banner, &format!("{base}{}", route.path), size);
     }
     for subject in banner.routes.iter().take(ROUTES_SHOWN).filter_map(subject) {
         publish(&mut rows, banner, &subject);
@@ -144,17 +150,22 @@ fn connect(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str) {
 }
 
 /// The seed's large message.
-fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str) {
+fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str, size_max: Size) {
     let insecure = if banner.tls.is_some() { " -k" } else { "" };
     let websocat = &banner.tools.websocat;
     rows.row(
         "large",
-        "base64 /dev/urandom | tr -d '\\n' | head -c 102400 > big_message.txt",
+        &format!("base64 /dev/urandom | tr -d '\\n' | head -c {LARGE_BYTES} > big_message.txt"),
     );
     let url = quoted(url);
+    let note = if size_max.bytes() < LARGE_BYTES {
+        format!("  # closed with 1009: maxMessageSize is {size_max}")
+    } else {
+        String::new()
+    };
     rows.row(
         "large",
-        &format!("cat big_message.txt | {websocat}{insecure} -B 200000 {url}"),
+        &format!("cat big_message.txt | {websocat}{insecure} -B 200000 {url}{note}"),
     );
 }
 
@@ -235,6 +246,7 @@ mod tests {
         let mut lines = Banner {
             name: gateway.name.as_str(),
             routes: &gateway.live.routes,
+            max_message_size: gateway.live.websocket.max_message_size,
             file: Path::new("gateway.yaml"),
             tls: Some((8443, Some(Path::new("/home/a b/ca.crt")))),
             http_port: 8080,
@@ -271,7 +283,7 @@ mod tests {
                            wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/ws-notifications -P
                            websocat -k wss://localhost:8443/ws-notifications
                   large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
-                           cat big_message.txt | websocat -k -B 200000 wss://localhost:8443/ws-notifications
+                           cat big_message.txt | websocat -k -B 200000 wss://localhost:8443/ws-notifications  # closed with 1009: maxMessageSize is 64Ki
                   publish  target/release/wsgw pub notifications.demo 'hello'
                   status   curl -k https://localhost:8443/status
                   metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
@@ -304,7 +316,7 @@ mod tests {
                   connect  wscat -c 'ws://localhost:8080/rooms/{room}' -P
                            websocat 'ws://localhost:8080/rooms/{room}'
                   large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
-                           cat big_message.txt | websocat -B 200000 'ws://localhost:8080/rooms/{room}'
+                           cat big_message.txt | websocat -B 200000 'ws://localhost:8080/rooms/{room}'  # closed with 1009: maxMessageSize is 64Ki
                   publish  target/release/wsgw pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
                            nats pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
                   status   curl http://localhost:8080/status

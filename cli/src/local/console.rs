@@ -3,6 +3,13 @@
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, SyncSender},
+    },
+    thread,
+    time::Duration,
 };
 
 /// Names are padded to this, so that lines of up to 99 workers stand in one column.
@@ -69,10 +76,62 @@ impl Default for Console {
     }
 }
 
-/// One write, so that lines stay whole. A reader that went away is no reason to stop a gateway.
+impl Console {
+    /// Awaits that all of it has been written, before something is written elsewhere or the process ends.
+    pub fn flush(self) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        if output().send(Message::Flush(done)).is_ok() {
+            let _ = is_done.recv_timeout(FLUSH_PATIENCE);
+        }
+    }
+}
+
+/// How long the end of the process waits for a reader.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How many lines wait for a terminal that takes none, as after Ctrl-S. Later ones are dropped and counted: who does
+/// not read must not stop the gateways.
+const LINES_MAX: usize = 4_096;
+
+enum Message {
+    Text(String),
+    Flush(SyncSender<()>),
+}
+
+/// Lines that were dropped since the last one that was not.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
 fn put(text: &str) {
-    let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let dropped = DROPPED.swap(0, Ordering::Relaxed);
+    let text = match dropped {
+        0 => text.to_owned(),
+        count => format!("({count} lines were dropped: nobody took them)\n{text}"),
+    };
+    if output().try_send(Message::Text(text)).is_err() {
+        DROPPED.fetch_add(dropped + 1, Ordering::Relaxed);
+    }
+}
+
+/// The one thread that writes to standard output, each line whole. A reader that went away is no reason to stop.
+fn output() -> &'static SyncSender<Message> {
+    static OUTPUT: OnceLock<SyncSender<Message>> = OnceLock::new();
+    OUTPUT.get_or_init(|| {
+        let (sender, messages) = mpsc::sync_channel(LINES_MAX);
+        thread::spawn(move || {
+            for message in messages {
+                match message {
+                    Message::Text(text) => {
+                        let mut stdout = io::stdout().lock();
+                        let _ = stdout
+                            .write_all(text.as_bytes())
+                            .and_then(|()| stdout.flush());
+                    }
+                    Message::Flush(done) => {
+                        let _ = done.try_send(());
+                    }
+                }
+            }
+        });
+        sender
+    })
 }

@@ -1,5 +1,7 @@
 //! The command line of `wsgw local`, as a person gives it and as it is meant.
 
+#![allow(clippy::doc_markdown)] // These comments are what `--help` prints.
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
@@ -8,7 +10,7 @@ use std::{
 /// What a person gives.
 #[derive(Debug, clap::Args)]
 pub struct LocalArgs {
-    /// The manifest: a `WsGateway`, and the Secrets and `ConfigMaps` that it names. It is watched.
+    /// The manifest: a WsGateway, and the Secrets and ConfigMaps that it names. It is watched.
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
     /// Where nginx takes TLS connections.
@@ -17,7 +19,7 @@ pub struct LocalArgs {
     /// Where nginx takes plain connections.
     #[arg(long, value_name = "PORT", default_value_t = 8080, value_parser = port())]
     http_port: u16,
-    /// The addresses on which nginx listens, such as 0.0.0.0. Default: this machine alone, 127.0.0.1 and `::1`.
+    /// The addresses on which nginx listens, such as 0.0.0.0. Default: this machine alone, 127.0.0.1 and ::1.
     #[arg(long, value_name = "IP")]
     listen: Vec<IpAddr>,
     /// A certificate chain (PEM), such as mkcert makes, in place of the manifest's.
@@ -26,10 +28,10 @@ pub struct LocalArgs {
     /// Its private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// The nats-server program. Default: what `WSGW_NATS_SERVER` names, or the one in PATH.
+    /// The nats-server program. Default: what WSGW_NATS_SERVER names, or the one in PATH.
     #[arg(long, value_name = "PATH")]
     nats_server: Option<PathBuf>,
-    /// The nginx program. Default: what `WSGW_NGINX` names, or the one in PATH or in /usr/sbin.
+    /// The nginx program. Default: what WSGW_NGINX names, or the one in PATH or in /usr/sbin.
     #[arg(long, value_name = "PATH")]
     nginx: Option<PathBuf>,
     /// The gateway program. Default: wsgateway beside wsgw.

@@ -240,6 +240,7 @@ impl Site {
         banner::banner(&Banner {
             name: self.gateway.name.as_str(),
             routes: &self.gateway.live.routes,
+            max_message_size: self.gateway.live.websocket.max_message_size,
             file: &self.settings.file,
             tls: authority.map(|authority| (self.settings.https_port, authority)),
             http_port: self.settings.http_port,
