@@ -15,7 +15,7 @@ use wsgateway_e2e::{
     port::Port,
     row::row,
     socket::{RawSocket, Received, request},
-    wait::{SOON, until},
+    wait::{SOON, until, until_true},
 };
 
 /// Long enough that what has not come by then does not come.
@@ -76,6 +76,32 @@ routes:
 }
 
 #[test]
+fn a_client_that_is_open_misses_nothing_that_is_published_from_then_on() {
+    needs!(NatsServer);
+    let server = NatsServer::start();
+    let live = "
+routes:
+  - name: one
+    path: /one
+    fromClient: {type: Discard}
+    toClient: [{name: live, type: Core, subjects: ['news.{query.of}']}]
+";
+    let gateway = Gateway::start(&server.url(), live);
+    let nats = server.client();
+    let missed = (0..50).filter(|number| {
+        // A subject that nobody has subscribed to, so that nothing is prepared for it.
+        let mut client = RawSocket::open(gateway.address(), &format!("/one?of={number}"));
+        nats.publish(&format!("news.{number}"), "x");
+        client.receive(SILENCE) == Received::Nothing
+    });
+    assert_eq!(
+        missed.count(),
+        0,
+        "of 50 missed the message that came when they were open"
+    );
+}
+
+#[test]
 fn a_payload_is_framed_as_its_route_says() {
     needs!(NatsServer);
     let server = NatsServer::start();
@@ -99,6 +125,10 @@ routes:
 ";
     let gateway = Gateway::start(&server.url(), live);
     let nats = server.client();
+    // Its subscription serves the others too.
+    let before = server.subscriptions();
+    let _first = RawSocket::open(gateway.address(), "/text");
+    until_true("it is subscribed", SOON, || server.subscriptions() > before);
     let utf8 = "κόσμε".as_bytes();
     // Beside the route the opcodes of a payload that is text, and of one that is not.
     let table = [
@@ -114,7 +144,7 @@ routes:
             nats.publish("a", "");
             for (opcode, payload) in [(for_text, utf8), (for_bytes, b"\xFF\x00"), (for_text, b"")] {
                 if let Some(opcode) = opcode {
-                    let frame = row(&format!("{payload:?}"), || client.frame(SOON));
+                    let frame = client.frame(SOON);
                     assert_eq!((frame.opcode, frame.payload.as_slice()), (opcode, payload));
                 }
             }
