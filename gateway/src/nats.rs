@@ -4,8 +4,8 @@
 //! connect.rs   the connection and what is known of it      identity.rs  secrets and signatures
 //! pump.rs      subscriptions → rounds → shards             outgoing.rs  what clients publish
 //! registry.rs  which queues there are                      pull.rs      one queue: pull, ack, nak
-//! consumer.rs  a queue's durable consumer                  dead.rs      the dead-letter subject
-//! metrics.rs   what is counted
+//! consumer.rs  a queue's durable consumer                  reply.rs     what a pull is answered
+//! dead.rs      the dead-letter subject                     metrics.rs   what is counted
 //! ```
 //!
 //! Shards hold a [`NatsHandle`] and never wait for it. Everything here runs on the control runtime, and
@@ -20,6 +20,7 @@ mod outgoing;
 mod pull;
 mod pump;
 mod registry;
+mod reply;
 
 use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 

@@ -204,14 +204,8 @@ impl QueueMetrics {
                 consumer,
                 state: name,
             };
-            match now {
-                Some(now) => drop(
-                    self.state
-                        .get_or_create(&labels)
-                        .set(i64::from(now == state)),
-                ),
-                None => drop(self.state.remove(&labels)),
-            }
+            let is_so = i64::from(now == Some(state));
+            self.state.get_or_create(&labels).set(is_so);
         }
     }
 }

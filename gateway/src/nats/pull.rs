@@ -26,6 +26,7 @@ use super::{
     dead,
     metrics::{QueueLabels, QueueMetrics},
     registry::{Opened, QueueOp},
+    reply::{Status, classify, parse_ack_subject, pending_messages},
 };
 use crate::{
     exchange::{Delivery, QueueId, QueueState, QueueStatus, ShardInbox, ToShard},
@@ -45,9 +46,6 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// How long the end of a cancelled subscription is awaited.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The header by which an ended pull says what it has left.
-const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 
 /// What a worker is made of.
 pub(super) struct WorkerParts {
@@ -96,6 +94,8 @@ pub(super) struct Worker {
     /// Acknowledgements that wait for NATS: as many as messages were in flight when it went.
     unsent: VecDeque<(Box<str>, &'static str)>,
     is_closing: bool,
+    /// In flight and clients, as the gauges know them.
+    counted: (i64, i64),
 }
 
 impl Worker {
@@ -145,6 +145,7 @@ impl Worker {
             last_error: String::new(),
             unsent: VecDeque::new(),
             is_closing: false,
+            counted: (0, 0),
         }
     }
 
@@ -175,8 +176,6 @@ impl Worker {
             }
         }
         self.metrics.set_state(&self.labels, None);
-        self.metrics.in_flight.remove(&self.labels);
-        self.metrics.clients.remove(&self.labels);
         debug!(
             stream = self.labels.stream,
             consumer = self.labels.consumer,
@@ -380,11 +379,7 @@ impl Worker {
             return;
         };
         let text = message.description.as_deref().unwrap_or_default();
-        let left = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(PENDING_MESSAGES))
-            .and_then(|left| left.as_str().parse().ok());
+        let left = pending_messages(message);
         let status = message.status.map_or(0, |status| status.as_u16());
         match classify(status, text) {
             Status::Ignored => {}
@@ -475,16 +470,22 @@ impl Worker {
         }
         self.hand_over(&mut deliveries);
         self.send_answers().await;
-        let in_flight = i64::try_from(self.dispatcher.in_flight()).unwrap_or(i64::MAX);
-        self.metrics
-            .in_flight
-            .get_or_create(&self.labels)
-            .set(in_flight);
-        let clients = i64::try_from(self.dispatcher.clients()).unwrap_or(i64::MAX);
-        self.metrics
-            .clients
-            .get_or_create(&self.labels)
-            .set(clients);
+        self.count();
+    }
+
+    /// Queues of one consumer share their gauges: each adds its own part.
+    fn count(&mut self) {
+        let size = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let now = (
+            size(self.dispatcher.in_flight()),
+            size(self.dispatcher.clients()),
+        );
+        let (in_flight, clients) = std::mem::replace(&mut self.counted, now);
+        let gauge = self.metrics.in_flight.get_or_create(&self.labels);
+        gauge.inc_by(now.0 - in_flight);
+        drop(gauge);
+        let gauge = self.metrics.clients.get_or_create(&self.labels);
+        gauge.inc_by(now.1 - clients);
     }
 
     /// Acknowledges and gives back, unless NATS is away: then it waits, so that nobody waits here.
@@ -567,93 +568,10 @@ impl Worker {
     }
 }
 
-/// Which delivery it is and the sequence in the stream, from the subject that acknowledgements go to:
-/// `$JS.ACK.[domain.account.]stream.consumer.deliveries.sequence.…` (ADR-15).
-fn parse_ack_subject(reply: &str) -> Option<(u64, u64)> {
-    let tokens = reply.strip_prefix("$JS.ACK.")?;
-    let before = if tokens.split('.').count() >= 9 { 4 } else { 2 };
-    let mut tokens = tokens.split('.').skip(before);
-    Some((tokens.next()?.parse().ok()?, tokens.next()?.parse().ok()?))
-}
-
 /// The next message; never, where there is no inbox.
 fn next(inbox: &mut Option<Inbox>) -> impl Future<Output = Option<NatsMessage>> + '_ {
     match inbox {
         Some(inbox) => inbox.subscriber.next().left_future(),
         None => pending().right_future(),
-    }
-}
-
-/// What a status means for its pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
-    Ignored,
-    /// It is over; another may follow.
-    Ended,
-    /// The server does not take such a pull now.
-    Refused,
-    /// There is nothing to pull from.
-    ConsumerLost,
-}
-
-fn classify(status: u16, text: &str) -> Status {
-    let text = text.to_ascii_lowercase();
-    match status {
-        // Heartbeats.
-        100 => Status::Ignored,
-        409 if text.starts_with("consumer deleted") || text.contains("push based") => {
-            Status::ConsumerLost
-        }
-        409 if text.starts_with("exceeded") => Status::Refused,
-        404 | 408 | 409 => Status::Ended,
-        // No responders: there is no consumer of that name, or no JetStream.
-        503 => Status::ConsumerLost,
-        _ => Status::Refused,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ack_subject_says_which_message_it_is() {
-        for (reply, expected) in [
-            (
-                "$JS.ACK.JOBS.d.3.100.7.1790230470084404000.42",
-                Some((3, 100)),
-            ),
-            (
-                "$JS.ACK._.hash.JOBS.d.3.100.7.1790230470084404000.42",
-                Some((3, 100)),
-            ),
-            (
-                "$JS.ACK.hub.hash.JOBS.d.3.100.7.1790230470084404000.42.token",
-                Some((3, 100)),
-            ),
-            ("$JS.ACK.JOBS.d", None),
-            ("_INBOX.x", None),
-        ] {
-            assert_eq!(parse_ack_subject(reply), expected, "{reply}");
-        }
-    }
-
-    #[test]
-    fn each_status_is_known_for_what_it_means() {
-        for (status, text, expected) in [
-            (100, "Idle Heartbeat", Status::Ignored),
-            (404, "No Messages", Status::Ended),
-            (408, "Request Timeout", Status::Ended),
-            (409, "Consumer Deleted", Status::ConsumerLost),
-            (409, "Consumer is push based", Status::ConsumerLost),
-            (409, "Leadership Change", Status::Ended),
-            (409, "Server Shutdown", Status::Ended),
-            (409, "Exceeded MaxWaiting", Status::Refused),
-            (409, "Exceeded MaxRequestBatch of 5", Status::Refused),
-            (400, "Bad Request - invalid JSON", Status::Refused),
-            (503, "", Status::ConsumerLost),
-        ] {
-            assert_eq!(classify(status, text), expected, "{status} {text}");
-        }
     }
 }

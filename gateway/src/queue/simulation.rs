@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::*;
-use crate::exchange::{ConnectionKey, ShardId};
+use crate::{
+    exchange::{ConnectionKey, ShardId},
+    frame::PreparedFrame,
+};
 
 /// xorshift64*: small, seeded, and the same everywhere.
 struct Random(u64);
