@@ -66,7 +66,10 @@ fn clients_outlive_a_nats_server_that_is_killed_and_comes_back() {
     server.client().publish("news", "before");
     assert_eq!(news.message(SOON), "before");
 
+    gateway.await_metric("wsgateway_nats_connected", &[], 1.0);
+
     server.kill();
+    gateway.await_metric("wsgateway_nats_connected", &[], 0.0);
     until_true("a route that needs NATS is refused", SOON, || {
         status(&gateway, "/news") == 503
     });
@@ -98,6 +101,7 @@ fn clients_outlive_a_nats_server_that_is_killed_and_comes_back() {
         matches!(news.receive(SILENCE), Received::Frame(_)).then_some(())
     });
     assert_eq!(status(&gateway, "/news"), 101);
+    gateway.await_metric("wsgateway_nats_connected", &[], 1.0);
     gateway.process.signal(Signal::SIGTERM);
     assert_eq!(gateway.process.exit(SOON).code(), Some(0));
 }
@@ -242,6 +246,14 @@ fn a_gateway_that_cannot_start_says_why_in_few_words() {
             check_refused(&file.display().to_string(), &port.number().to_string());
         });
     }
+}
+
+#[test]
+fn the_configuration_for_measurements_is_valid() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/gateway.yaml");
+    let mut command = command(Program::Gateway.expect());
+    let mut process = Process::start("wsgateway", command.args(["--check", "--config", file]));
+    assert!(process.exit(SOON).success());
 }
 
 /// A good configuration whose NATS server is not there.

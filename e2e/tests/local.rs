@@ -3,7 +3,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Instant};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
