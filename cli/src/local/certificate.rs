@@ -72,34 +72,34 @@ pub enum CertificateError {
         source: std::io::Error,
     },
     /// The file holds no certificate.
-    #[error("{} holds no PEM certificate: {why}", .path.display())]
+    #[error("{name} holds no PEM certificate: {why}")]
     NoCertificate {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the key of a Secret.
+        name: String,
         /// What is wrong.
         why: String,
     },
     /// The file holds no key.
-    #[error("{} holds no usable private key in PEM: {why}", .path.display())]
+    #[error("{name} holds no usable private key in PEM: {why}")]
     NoKey {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the key of a Secret.
+        name: String,
         /// What is wrong.
         why: String,
     },
     /// They do not belong together.
-    #[error("the key in {} is not the key of the certificate in {}", .key.display(), .certificate.display())]
+    #[error("{key} is not the key of the certificate in {certificate}")]
     Mismatch {
-        /// The certificate's file.
-        certificate: PathBuf,
-        /// The key's file.
-        key: PathBuf,
+        /// Where the certificate is.
+        certificate: String,
+        /// Where the key is.
+        key: String,
     },
     /// Clients would refuse it.
-    #[error("the certificate in {} has ended on {ended}", .path.display())]
+    #[error("the certificate in {name} has ended on {ended}")]
     Expired {
-        /// The file.
-        path: PathBuf,
+        /// The file, or the key of a Secret.
+        name: String,
         /// Its end.
         ended: String,
     },

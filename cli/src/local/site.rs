@@ -143,12 +143,13 @@ impl Site {
             }
             (
                 Tls::Secret {
-                    certificate: given, ..
+                    name,
+                    certificate: given,
                 },
                 None,
             ) => {
                 let (chain, key) = (given.chain.expose(), given.key.expose());
-                let (files, is_new) = certificate::written(state, chain, key, now)?;
+                let (files, is_new) = certificate::written(state, name.as_str(), chain, key, now)?;
                 (Some(files), is_new)
             }
             (

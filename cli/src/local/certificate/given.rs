@@ -1,9 +1,6 @@
 //! A certificate that the user brings, looked at before nginx is.
 
-use std::{
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{path::Path, time::SystemTime};
 
 use rustls::{
     InconsistentKeys,
@@ -16,7 +13,7 @@ use rustls::{
 use x509_parser::prelude::*;
 
 use super::{Certificate, CertificateError};
-use crate::local::state::{StateDir, StateError};
+use crate::local::state::StateDir;
 
 /// The files that the user gives, once it is sure that nginx and clients can work with them.
 pub fn given(
@@ -24,39 +21,19 @@ pub fn given(
     key: &Path,
     now: SystemTime,
 ) -> Result<Certificate, CertificateError> {
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| unreadable_or(certificate, error, no_certificate))?;
-    let leaf = chain
-        .first()
-        .ok_or_else(|| no_certificate(certificate.to_owned(), "there is no section".to_owned()))?;
-    let (_, parsed) = X509Certificate::from_der(leaf)
-        .map_err(|error| no_certificate(certificate.to_owned(), error.to_string()))?;
-    if SystemTime::from(parsed.validity().not_after.to_datetime()) < now {
-        let ended = parsed.validity().not_after.to_string();
-        return Err(CertificateError::Expired {
-            path: certificate.to_owned(),
-            ended,
-        });
-    }
-    let der =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable_or(key, error, no_key))?;
-    match CertifiedKey::from_der(chain, der, &rustls::crypto::ring::default_provider()) {
-        Ok(_) => {}
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            return Err(CertificateError::Mismatch {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            });
-        }
-        Err(error) => return Err(no_key(key.to_owned(), error.to_string())),
-    }
-    let absolute = |path: &Path| {
-        std::path::absolute(path).map_err(|source| CertificateError::Unreadable {
-            path: path.to_owned(),
-            source,
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CertificateError::Unreadable { path, source }
+    };
+    let absolute = |path: &Path| std::path::absolute(path).map_err(unreadable(path));
+    let read = |path: &Path| {
+        let bytes = std::fs::read(path).map_err(unreadable(path))?;
+        Ok::<_, CertificateError>(Pem {
+            name: path.display().to_string(),
+            bytes,
         })
     };
+    check(&read(certificate)?, &read(key)?, now)?;
     Ok(Certificate {
         certificate: absolute(certificate)?,
         key: absolute(key)?,
@@ -64,28 +41,22 @@ pub fn given(
     })
 }
 
-/// The same of what a Secret holds, which is written into the state folder once it is known to be usable. Also says
-/// whether it is new.
+/// What a Secret holds, written into the state folder once it is sure likewise. Also says whether it is new.
 pub fn written(
     state: &StateDir,
+    secret: &str,
     chain: &[u8],
     key: &[u8],
     now: SystemTime,
 ) -> Result<(Certificate, bool), CertificateError> {
-    let paths = |folder: &str| ["tls.crt", "tls.key"].map(|file| format!("{folder}/{file}"));
-    let put = |[chain_file, key_file]: &[String; 2]| {
-        let is_new = state.write(key_file, key)?;
-        Ok::<_, StateError>(state.write(chain_file, chain)? || is_new)
+    let pem = |name: &str, bytes: &[u8]| Pem {
+        name: format!("{name} of Secret {secret}"),
+        bytes: bytes.to_owned(),
     };
-    let (tried, used) = (paths("secret/next"), paths("secret"));
-    put(&tried)?;
-    let [chain_file, key_file] = tried.each_ref().map(|file| state.path(file));
-    given(&chain_file, &key_file, now)?;
-    for file in &tried {
-        state.remove(file);
-    }
-    let is_new = put(&used)?;
-    let [certificate, key] = used.each_ref().map(|file| state.path(file));
+    check(&pem("tls.crt", chain), &pem("tls.key", key), now)?;
+    let key_is_new = state.write(SECRET_KEY, key)?;
+    let is_new = state.write(SECRET_CERTIFICATE, chain)? || key_is_new;
+    let (certificate, key) = (state.path(SECRET_CERTIFICATE), state.path(SECRET_KEY));
     Ok((
         Certificate {
             certificate,
@@ -96,24 +67,51 @@ pub fn written(
     ))
 }
 
-fn no_certificate(path: PathBuf, why: String) -> CertificateError {
-    CertificateError::NoCertificate { path, why }
+const SECRET_CERTIFICATE: &str = "secret/tls.crt";
+const SECRET_KEY: &str = "secret/tls.key";
+
+/// A text, and what the user calls it.
+struct Pem {
+    name: String,
+    bytes: Vec<u8>,
 }
 
-fn no_key(path: PathBuf, why: String) -> CertificateError {
-    CertificateError::NoKey { path, why }
-}
-
-fn unreadable_or(
-    path: &Path,
-    error: pem::Error,
-    otherwise: fn(PathBuf, String) -> CertificateError,
-) -> CertificateError {
-    let path = path.to_owned();
-    match error {
-        pem::Error::Io(source) => CertificateError::Unreadable { path, source },
-        pem::Error::NoItemsFound => otherwise(path, "there is no such section".to_owned()),
-        other => otherwise(path, other.to_string()),
+fn check(certificate: &Pem, key: &Pem, now: SystemTime) -> Result<(), CertificateError> {
+    let no_certificate = |why| CertificateError::NoCertificate {
+        name: certificate.name.clone(),
+        why,
+    };
+    let no_key = |why| CertificateError::NoKey {
+        name: key.name.clone(),
+        why,
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate.bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| no_certificate(error.to_string()))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| no_certificate("there is no such section".to_owned()))?;
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|error| no_certificate(error.to_string()))?;
+    let end = parsed.validity().not_after;
+    if SystemTime::from(end.to_datetime()) < now {
+        let name = certificate.name.clone();
+        return Err(CertificateError::Expired {
+            name,
+            ended: end.to_string(),
+        });
+    }
+    let der = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| match error {
+        pem::Error::NoItemsFound => no_key("there is no such section".to_owned()),
+        other => no_key(other.to_string()),
+    })?;
+    match CertifiedKey::from_der(chain, der, &rustls::crypto::ring::default_provider()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            let (certificate, key) = (certificate.name.clone(), key.name.clone());
+            Err(CertificateError::Mismatch { certificate, key })
+        }
+        Err(error) => Err(no_key(error.to_string())),
     }
 }
 
@@ -169,12 +167,15 @@ mod tests {
             std::fs::read(files.certificate).unwrap(),
             std::fs::read(files.key).unwrap(),
         );
-        let (first, is_new) = written(&state, &chain, &key, now).unwrap();
+        let (first, is_new) = written(&state, "ws-tls", &chain, &key, now).unwrap();
         assert!(is_new);
-        assert!(!written(&state, &chain, &key, now).unwrap().1);
+        assert!(!written(&state, "ws-tls", &chain, &key, now).unwrap().1);
         let other = std::fs::read(state.path(AUTHORITY_KEY)).unwrap();
-        let error = written(&state, &chain, &other, now).unwrap_err();
-        assert_eq!(error.reason(), "KeyMismatch");
+        let error = written(&state, "ws-tls", &chain, &other, now).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "tls.key of Secret ws-tls is not the key of the certificate in tls.crt of Secret ws-tls"
+        );
         given(&first.certificate, &first.key, now).unwrap();
     }
 }
