@@ -26,7 +26,7 @@ impl Pace {
     /// How many should have been told after so long.
     pub fn due(&self, elapsed: Duration) -> usize {
         let due = self.per_second * elapsed.as_secs_f64();
-        // The first goes at once.
+        // The first goes at once. A cast of a float saturates.
         (due as usize).saturating_add(1).min(self.count)
     }
 }

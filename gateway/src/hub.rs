@@ -143,8 +143,8 @@ impl Hub {
                 entry.subscribers.swap_remove(place.at as usize);
             }
             if let Some(moved) = entry.subscribers.get(place.at as usize).copied() {
-                let last = entry.subscribers.len() as u32;
-                self.correct_place(moved.slot, place.pattern, last, place.at);
+                let from = entry.subscribers.len() as u32;
+                self.correct_place(moved.slot, place.pattern, from, place.at);
             } else if entry.subscribers.is_empty() {
                 let entry = self.patterns.remove(place.pattern as usize);
                 self.by_pattern.remove(&entry.pattern);

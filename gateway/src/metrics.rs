@@ -208,7 +208,8 @@ mod process {
 
     impl Collector for ProcessCollector {
         fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-            let fds = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as i64;
+            let fds = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+            let fds = i64::try_from(fds).unwrap_or(i64::MAX);
             let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
             let rss = status
                 .lines()

@@ -232,7 +232,7 @@ impl Shard {
         if !leftover.is_empty() {
             let input = leftover.to_vec();
             state.with(self, key, now, |connection, around| {
-                connection.take_input(input, around)
+                connection.take_input(input, around);
             });
         }
         drop(state);
@@ -348,7 +348,7 @@ impl Shard {
                 return;
             }
             state.with(self, key, now, |c, _| {
-                c.close(CloseCause::OutOfMemory, "", now)
+                c.close(CloseCause::OutOfMemory, "", now);
             });
         }
     }

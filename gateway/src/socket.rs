@@ -153,6 +153,7 @@ impl Connection {
     }
 
     /// What it publishes to and which queues it takes part in, where either is needed.
+    #[must_use]
     pub fn with_extras(mut self, publish: Option<Arc<str>>, queues: &[QueueId]) -> Self {
         if publish.is_some() || !queues.is_empty() {
             let queues = queues.iter().map(|queue| QueueProgress {

@@ -9,7 +9,8 @@ use crate::config::LogFormat;
 /// Starts logging. `RUST_LOG` chooses what is logged; the default is `info`, and only warnings of the NATS client,
 /// whose events are logged in our own words.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

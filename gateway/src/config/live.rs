@@ -4,7 +4,7 @@ use std::{fs, sync::Arc, time::Duration};
 
 use wsgateway_crds::{
     config::{self as file, FromClient, Payload, SlowConsumer, SourceKind},
-    value::{OriginPattern, PathTemplate, Template},
+    value::{OriginPattern, PathTemplate, Pattern, Size, Template},
 };
 
 use super::{ConfigError, rules};
@@ -207,7 +207,7 @@ fn route(
             SourceKind::Queue(source) => queues.push(queue(source)),
         }
     }
-    let message_bytes_max = max_message_size.map_or(session.message_bytes_max, |size| size.bytes());
+    let message_bytes_max = max_message_size.map_or(session.message_bytes_max, Size::bytes);
     Route {
         name: name.clone(),
         path: path.clone(),
@@ -217,7 +217,7 @@ fn route(
             ..session
         },
         publish_fixed: match from_client {
-            FromClient::Publish { subject } => subject.as_pattern().map(|p| p.shared()),
+            FromClient::Publish { subject } => subject.as_pattern().as_ref().map(Pattern::shared),
             _ => None,
         },
         from_client: from_client.clone(),
@@ -237,7 +237,7 @@ fn total_bytes(limits: &file::Limits) -> usize {
             }
             None => TOTAL_BYTES_DEFAULT,
         },
-        |size| size.bytes(),
+        Size::bytes,
     );
     usize::try_from(budget).unwrap_or(usize::MAX)
 }

@@ -3,7 +3,7 @@
 
 use wsgateway_crds::{
     config::{self as file, FromClient, SourceKind},
-    value::Template,
+    value::{Size, Template},
 };
 
 use super::ConfigError;
@@ -62,7 +62,7 @@ pub(super) fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
                 )
             })?;
         }
-        let size = route.max_message_size.map_or(0, |size| size.bytes());
+        let size = route.max_message_size.map_or(0, Size::bytes);
         rule(size <= MESSAGE_BYTES_MAX, || {
             format!("routes[{name}].maxMessageSize must be at most {MESSAGE_BYTES_MAX} bytes")
         })?;

@@ -123,7 +123,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, HeaderErro
                 return Ok(None);
             };
             let len = u64::from_be_bytes(field);
-            if len <= u64::from(u16::MAX) || len >> 63 == 1 {
+            if u16::try_from(len).is_ok() || len >> 63 == 1 {
                 return Err(HeaderError::Length);
             }
             (len, 10)
@@ -147,17 +147,17 @@ pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, HeaderErro
 /// Writes the header of a whole, unmasked frame and returns the bytes used.
 pub fn encode_header(opcode: Opcode, len: usize, room: &mut [u8; HEADER_BYTES_MAX]) -> &[u8] {
     room[0] = 0x80 | opcode as u8;
-    let used = match len {
-        0..=125 => {
+    let used = match (len, u16::try_from(len)) {
+        (0..=125, _) => {
             room[1] = len as u8;
             2
         }
-        126..=0xFFFF => {
+        (_, Ok(len)) => {
             room[1] = 126;
-            room[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+            room[2..4].copy_from_slice(&len.to_be_bytes());
             4
         }
-        _ => {
+        (_, Err(_)) => {
             room[1] = 127;
             room[2..10].copy_from_slice(&(len as u64).to_be_bytes());
             10

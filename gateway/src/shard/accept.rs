@@ -1,8 +1,12 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
-use std::{cell::RefCell, convert::Infallible, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell, convert::Infallible, future::ready, io, net::SocketAddr, rc::Rc, time::Duration,
+};
 
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -65,7 +69,8 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let accepted = RefCell::new(None);
-    let service = service_fn(|request| answer(shard, request, &accepted));
+    let service =
+        service_fn(|request| ready(Ok::<_, Infallible>(answer(shard, &request, &accepted))));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
     // outlives the handshake, neither its read buffer nor a channel.
     let handshake = http1::Builder::new()
@@ -102,13 +107,11 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     }
 }
 
-type Answer = Result<hyper::Response<http_body_util::Full<bytes::Bytes>>, Infallible>;
-
-async fn answer(
+fn answer(
     shard: &Shard,
-    request: Request<Incoming>,
+    request: &Request<Incoming>,
     accepted: &RefCell<Option<Accepted>>,
-) -> Answer {
+) -> Response<Full<Bytes>> {
     let live = shard.state.borrow().live.clone();
     let conditions = Conditions {
         live: &live,
@@ -116,7 +119,7 @@ async fn answer(
         connections_max: shard.connections_max.min(live.connections_max as usize),
         nats_connected: shard.nats.is_connected(),
     };
-    Ok(match accept(&request, conditions) {
+    match accept(request, conditions) {
         Ok((request, response)) => {
             *accepted.borrow_mut() = Some(request);
             response
@@ -131,7 +134,7 @@ async fn answer(
             tracing::debug!(reason, "{refusal}");
             refusal.response()
         }
-    })
+    }
 }
 
 /// A listener of its own on the port that all shards share. Sockets inherit what is set here.

@@ -83,24 +83,27 @@ impl Shard {
         let mut random = fastrand(started);
         while told < leaving.len() {
             let due = pace.due(started.elapsed());
-            let now = self.now();
-            let mut state = self.state.borrow_mut();
             for (key, cause) in leaving.get(told..due).unwrap_or_default() {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let hint = match cause {
                     CloseCause::ConfigChanged => String::new(),
                     _ => retry_hint(&drain, random),
                 };
-                if let Some(connection) = state.connection(*key) {
-                    connection.close(*cause, &hint, now);
-                }
+                self.close(*key, *cause, &hint);
             }
-            drop(state);
             told = told.max(due);
             if told < leaving.len() {
                 tokio::time::sleep(DRAIN_STEP).await;
             }
         }
+    }
+
+    fn close(&self, key: ConnectionKey, cause: CloseCause, hint: &str) {
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        state.with(self, key, now, |connection, _| {
+            connection.close(cause, hint, now);
+        });
     }
 }
 

@@ -184,7 +184,7 @@ impl Shard {
         let mut done = 0;
         // The slices of the form that was used last: mostly there is just one.
         let mut slices: [IoSlice<'_>; FRAMES_PER_WRITE_MAX] = [IoSlice::new(&[]); _];
-        let mut sliced: Option<&Form> = None;
+        let mut last_form: Option<&Form> = None;
         for Target { subscriber, key } in targets {
             state.with(self, *key, forms.now, |connection, around| {
                 let policy = policy_of(around.route, *subscriber);
@@ -209,11 +209,11 @@ impl Shard {
                     }
                     return;
                 }
-                if !sliced.is_some_and(|last| std::ptr::eq(last, form)) {
+                if !last_form.is_some_and(|last| std::ptr::eq(last, form)) {
                     for (slice, frame) in slices.iter_mut().zip(&form.frames) {
                         *slice = IoSlice::new(&frame.bytes);
                     }
-                    sliced = Some(form);
+                    last_form = Some(form);
                 }
                 let slices = slices.get(..form.frames.len()).unwrap_or_default();
                 if !slices.is_empty() {
@@ -245,17 +245,20 @@ impl Shard {
             }
         }
         for keys in dirty.chunks(SOCKETS_PER_TURN) {
-            let now = self.now();
-            let mut state = self.state.borrow_mut();
-            for key in keys {
-                state.with(self, *key, now, |connection, _| connection.flush());
-            }
-            self.shed(&mut state, now);
-            drop(state);
+            self.flush(keys);
             if dirty.len() > SOCKETS_PER_TURN {
                 yield_now().await;
             }
         }
+    }
+
+    fn flush(&self, keys: &[ConnectionKey]) {
+        let now = self.now();
+        let mut state = self.state.borrow_mut();
+        for key in keys {
+            state.with(self, *key, now, |connection, _| connection.flush());
+        }
+        self.shed(&mut state, now);
     }
 
     fn queue_one(&self, publication: &Publication, dirty: &mut Vec<ConnectionKey>) {

@@ -42,7 +42,7 @@ fn sweep(shard: &Shard, state: &mut State, now: Tick) {
             generation: connection.generation,
         };
         state.with(shard, key, now, |connection, around| {
-            connection.handle_timeout(around)
+            connection.handle_timeout(around);
         });
     }
 }
@@ -71,7 +71,7 @@ fn report(shard: &Shard, state: &mut State) {
         }
         shard.count_dropped("DropOldest", dropped_oldest);
     }
-    let change = state.buffered_bytes as i64 - state.reported_bytes as i64;
+    let change = state.buffered_bytes.cast_signed() - state.reported_bytes.cast_signed();
     state.reported_bytes = state.buffered_bytes;
-    shard.metrics.buffered_bytes.inc_by(change);
+    shard.metrics.buffered_bytes.inc_by(change as i64);
 }
