@@ -1,8 +1,10 @@
 //! The only socket IO: one connection's session, outbox and stream.
 
+mod inbound;
+mod outbound;
+
 use std::{
-    io::{self, IoSlice},
-    mem,
+    io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -11,20 +13,16 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{io::AsyncWrite, net::TcpStream};
-use wsgateway_crds::config::{FromClient, SlowConsumer};
 
+use self::inbound::Stalled;
 use crate::{
     clock::Tick,
     config::Route,
-    exchange::{ClientId, ConnectionKey, QueueId, ToNats},
-    frame::{
-        decode::{MessageKind, Payload},
-        encode,
-        header::Opcode,
-    },
-    nats::{NatsHandle, PublishError},
-    outbox::{FRAMES_PER_WRITE_MAX, Frame, FrameClass, Full, Outbox, OutboxLimits},
-    session::{CloseCause, Due, Event, Session},
+    exchange::{ClientId, ConnectionKey, QueueId},
+    frame::{encode, header::Opcode},
+    nats::NatsHandle,
+    outbox::{Frame, FrameClass, Outbox, OutboxLimits},
+    session::{CloseCause, Due, Session},
     upgrade::Permit,
 };
 
@@ -84,20 +82,6 @@ struct QueueProgress {
     queue: QueueId,
     sent: u32,
     received: u32,
-}
-
-#[derive(Debug)]
-struct Stalled {
-    what: Stall,
-    rest: Vec<u8>,
-}
-
-#[derive(Debug)]
-enum Stall {
-    /// An echo for which the outbox has no room.
-    Echo(Rc<Frame>),
-    /// A message that NATS has no room for.
-    Publish(Arc<str>, Bytes),
 }
 
 /// What a connection needs of its shard.
@@ -186,9 +170,7 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
-        self.outbox.bytes()
-            + self.session.held_bytes()
-            + stalled.map_or(0, |stalled| stalled.rest.len() + stalled.what.bytes())
+        self.outbox.bytes() + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -276,338 +258,6 @@ impl Connection {
         self.extras.as_ref().and_then(|extras| extras.closing)
     }
 
-    fn process(&mut self, input: &mut [u8], around: &mut Surroundings<'_>) {
-        let mut input = input;
-        while let Some(event) =
-            self.session
-                .handle_input(&mut input, &around.route.session, around.now)
-        {
-            match event {
-                Event::Message(kind, payload) => self.handle_message(kind, payload, around),
-                Event::Pong(payload) => self.handle_receipt(payload.as_slice(), around),
-                Event::Answer(bytes) => {
-                    self.outbox
-                        .push_control(frame(bytes, around.now, FrameClass::Pong));
-                }
-                Event::PeerClosed(bytes) => {
-                    self.outbox
-                        .push_unlimited(frame(bytes, around.now, FrameClass::Ordered));
-                }
-                Event::Violation(cause) => self.close(cause, "", around.now),
-            }
-            if let Some(stalled) = self.extras.as_mut().and_then(|e| e.stalled.as_mut()) {
-                stalled.rest = input.to_vec();
-                return;
-            }
-        }
-    }
-
-    fn handle_message(
-        &mut self,
-        kind: MessageKind,
-        payload: Payload<'_>,
-        around: &mut Surroundings<'_>,
-    ) {
-        around.counts.received += 1;
-        around.counts.received_bytes += payload.as_slice().len() as u64;
-        match &around.route.from_client {
-            FromClient::Echo => {
-                let bytes = payload.into_frame(kind.opcode());
-                self.echo(frame(bytes, around.now, FrameClass::Ordered), around);
-            }
-            FromClient::Publish { .. } => {
-                let subject = self
-                    .extras
-                    .as_ref()
-                    .and_then(|extras| extras.publish.clone());
-                if let Some(subject) = subject.or_else(|| around.route.publish_fixed.clone()) {
-                    self.publish(subject, payload.into_bytes(), around);
-                }
-            }
-            FromClient::Discard => {}
-            FromClient::Reject => self.close(CloseCause::MessageRejected, "", around.now),
-        }
-    }
-
-    fn echo(&mut self, echo: Rc<Frame>, around: &mut Surroundings<'_>) {
-        match self.outbox.push(echo.clone(), around.outbox) {
-            Ok(()) => {
-                around.counts.sent += 1;
-                around.counts.sent_bytes += echo.bytes.len() as u64;
-            }
-            Err(Full) => self.stall(Stall::Echo(echo)),
-        }
-    }
-
-    fn publish(&mut self, subject: Arc<str>, payload: Bytes, around: &mut Surroundings<'_>) {
-        match around.nats.try_publish(subject, payload) {
-            Ok(()) => {}
-            Err(PublishError::Full(subject, payload)) => {
-                around.counts.publish_stalls += 1;
-                self.stall(Stall::Publish(subject, payload));
-            }
-            Err(PublishError::TooLarge) => self.close(CloseCause::MessageTooBig, "", around.now),
-            Err(PublishError::Disconnected) => {
-                self.close(CloseCause::NatsUnavailable, "", around.now);
-            }
-        }
-    }
-
-    fn stall(&mut self, what: Stall) {
-        let extras = self.extras.get_or_insert_default();
-        extras.stalled = Some(Stalled {
-            what,
-            rest: Vec::new(),
-        });
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.extras
-            .as_ref()
-            .is_some_and(|extras| extras.stalled.is_some())
-    }
-
-    /// Whether it waits for room in NATS, and so must be woken when there is some.
-    pub fn waits_to_publish(&self) -> bool {
-        let stalled = self
-            .extras
-            .as_ref()
-            .and_then(|extras| extras.stalled.as_ref());
-        stalled.is_some_and(|stalled| matches!(stalled.what, Stall::Publish(..)))
-    }
-
-    /// Whether a stalled echo has room now.
-    fn can_resume(&self, around: &Surroundings<'_>) -> bool {
-        let stalled = self
-            .extras
-            .as_ref()
-            .and_then(|extras| extras.stalled.as_ref());
-        stalled.is_some_and(|stalled| match &stalled.what {
-            Stall::Echo(echo) => {
-                self.outbox.is_empty()
-                    || self.outbox.bytes() + echo.bytes.len() <= around.outbox.bytes_max / 2
-            }
-            Stall::Publish(..) => false,
-        })
-    }
-
-    /// Goes on with what was stalled, and with the input behind it.
-    fn resume(&mut self, around: &mut Surroundings<'_>) {
-        let Some(extras) = &mut self.extras else {
-            return;
-        };
-        let Some(Stalled { what, mut rest }) = extras.stalled.take() else {
-            return;
-        };
-        if self.session.is_open() {
-            match what {
-                Stall::Echo(echo) => self.echo(echo, around),
-                Stall::Publish(subject, payload) => self.publish(subject, payload, around),
-            }
-        }
-        match self
-            .extras
-            .as_mut()
-            .and_then(|extras| extras.stalled.as_mut())
-        {
-            Some(stalled) => stalled.rest = rest,
-            None => self.process(&mut rest, around),
-        }
-    }
-
-    /// A pong that answers a queue's ping says that all up to a counter has been received.
-    fn handle_receipt(&mut self, payload: &[u8], around: &mut Surroundings<'_>) {
-        let Some(extras) = &mut self.extras else {
-            return;
-        };
-        let Some((queue, counter)) = parse_receipt(payload) else {
-            return;
-        };
-        let known = extras
-            .queues
-            .iter_mut()
-            .find(|progress| progress.queue == queue);
-        let Some(progress) = known else { return };
-        // What was never sent cannot have been received.
-        if progress.received < counter && counter <= progress.sent {
-            progress.received = counter;
-            around.nats.send(ToNats::QueueReceipt {
-                queue,
-                client: around.client,
-                counter,
-            });
-        }
-    }
-
-    /// Queues a queue's message. The ping that asks for its receipt follows by `ask_receipt`.
-    pub fn deliver(
-        &mut self,
-        queue: QueueId,
-        counter: u32,
-        message: Rc<Frame>,
-        around: &mut Surroundings<'_>,
-    ) {
-        if !self.is_open() {
-            return;
-        }
-        let extras = self.extras.get_or_insert_default();
-        if let Some(progress) = extras.queues.iter_mut().find(|p| p.queue == queue) {
-            progress.sent = counter;
-        }
-        around.counts.sent += 1;
-        around.counts.sent_bytes += message.bytes.len() as u64;
-        if self.outbox.push(message, around.outbox).is_err() {
-            self.close(CloseCause::SlowConsumer, "", around.now);
-        }
-    }
-
-    /// Queues the ping whose pong acknowledges all messages of a queue up to a counter.
-    pub fn ask_receipt(&mut self, queue: QueueId, counter: u32, now: Tick) {
-        if self.is_open() {
-            let bytes = encode(Opcode::Ping, receipt(queue, counter).as_bytes());
-            self.outbox
-                .push_unlimited(frame(bytes, now, FrameClass::Ordered));
-        }
-    }
-
-    /// Gives broadcast frames to a client whose outbox is empty in one write, without queueing them;
-    /// `slices` are the frames' bytes, `total` their sum. To one that is behind they are queued.
-    pub fn send(
-        &mut self,
-        frames: &[Rc<Frame>],
-        slices: &[IoSlice<'_>],
-        total: usize,
-        policy: SlowConsumer,
-        around: &mut Surroundings<'_>,
-    ) {
-        if !self.is_open() {
-            return;
-        }
-        around.counts.sent += frames.len() as u64;
-        around.counts.sent_bytes += total as u64;
-        if !self.outbox.is_empty() {
-            for frame in frames {
-                self.push(frame, policy, around);
-            }
-            return;
-        }
-        let written = match self.try_write(slices) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return self.end(End::Lost),
-        };
-        if written < total {
-            self.keep_rest(frames, written, policy, around);
-            self.waker.wake_by_ref();
-        }
-    }
-
-    fn keep_rest(
-        &mut self,
-        frames: &[Rc<Frame>],
-        written: usize,
-        policy: SlowConsumer,
-        around: &mut Surroundings<'_>,
-    ) {
-        let mut written = written;
-        for frame in frames {
-            if written >= frame.bytes.len() {
-                written -= frame.bytes.len();
-            } else if self.outbox.is_empty() {
-                self.outbox.push_unlimited(frame.clone());
-                self.outbox.advance(mem::take(&mut written));
-            } else {
-                self.push(frame, policy, around);
-            }
-        }
-    }
-
-    /// Queues a broadcast frame for a later flush. What has gathered since the last is written first
-    /// where it fills a write, so that a burst does not look like a client that is behind.
-    pub fn queue(
-        &mut self,
-        frame: &Rc<Frame>,
-        policy: SlowConsumer,
-        around: &mut Surroundings<'_>,
-    ) {
-        if self.outbox.len() >= FRAMES_PER_WRITE_MAX {
-            self.flush();
-        }
-        around.counts.sent += 1;
-        around.counts.sent_bytes += frame.bytes.len() as u64;
-        self.push(frame, policy, around);
-    }
-
-    fn push(&mut self, frame: &Rc<Frame>, policy: SlowConsumer, around: &mut Surroundings<'_>) {
-        if !self.is_open() {
-            return;
-        }
-        let pushed = match policy {
-            SlowConsumer::Disconnect => self.outbox.push(frame.clone(), around.outbox).map(|()| 0),
-            SlowConsumer::DropOldest => self.outbox.push_dropping_oldest(frame, around.outbox),
-        };
-        match pushed {
-            Ok(dropped) => around.counts.dropped_oldest += dropped as u64,
-            Err(Full) => self.close(CloseCause::SlowConsumer, "", around.now),
-        }
-    }
-
-    /// Whether nothing waits in its outbox.
-    pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
-    }
-
-    /// Writes what waits, as far as the socket takes it; its task does the rest once it takes more.
-    pub fn flush(&mut self) {
-        match self.write_out() {
-            Ok(()) if self.outbox.is_empty() && !self.session.is_closed() => {}
-            Ok(()) => self.waker.wake_by_ref(),
-            Err(_) => self.end(self.lost()),
-        }
-    }
-
-    fn write_out(&mut self) -> io::Result<()> {
-        while !self.outbox.is_empty() {
-            let mut room = [IoSlice::new(&[]); FRAMES_PER_WRITE_MAX];
-            let used = self.outbox.slices(&mut room);
-            match self.try_write(room.get(..used).unwrap_or_default()) {
-                Ok(written) => self.outbox.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// One frame goes by `send`, which costs less than `writev` with one slice.
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [one] => self.stream.try_write(one),
-            many => self.stream.try_write_vectored(many),
-        }
-    }
-
-    /// Writes what waits, and asks to be woken where something is left. Whether nothing is.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            if self.ended.is_some() {
-                return true;
-            }
-            if let Err(_broken) = self.write_out() {
-                self.ended = Some(self.lost());
-                return true;
-            }
-            if self.outbox.is_empty() {
-                return true;
-            }
-            match self.stream.poll_write_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => self.ended = Some(self.lost()),
-                Poll::Pending => return false,
-            }
-        }
-    }
-
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
         let waiting = self.outbox.waiting_since();
@@ -684,15 +334,6 @@ enum ReadProgress {
     MoreWaits,
 }
 
-impl Stall {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Echo(echo) => echo.bytes.len(),
-            Self::Publish(_, payload) => payload.len(),
-        }
-    }
-}
-
 /// A frame to queue now.
 pub fn frame(bytes: Bytes, now: Tick, class: FrameClass) -> Rc<Frame> {
     Rc::new(Frame {
@@ -700,32 +341,4 @@ pub fn frame(bytes: Bytes, now: Tick, class: FrameClass) -> Rc<Frame> {
         queued: now,
         class,
     })
-}
-
-/// The payload of the ping that asks for a receipt.
-fn receipt(queue: QueueId, counter: u32) -> String {
-    format!("q{}.{counter}", queue.0)
-}
-
-fn parse_receipt(payload: &[u8]) -> Option<(QueueId, u32)> {
-    let text = std::str::from_utf8(payload).ok()?.strip_prefix('q')?;
-    let (queue, counter) = text.split_once('.')?;
-    Some((QueueId(queue.parse().ok()?), counter.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_receipt_is_read_as_it_was_written() {
-        let text = receipt(QueueId(3), 4_000_000_000);
-        assert_eq!(
-            parse_receipt(text.as_bytes()),
-            Some((QueueId(3), 4_000_000_000))
-        );
-        for payload in [&b""[..], b"q", b"q1", b"1.2", b"q1.2.3", b"q-1.2", b"\xff"] {
-            assert_eq!(parse_receipt(payload), None, "{payload:?}");
-        }
-    }
 }
