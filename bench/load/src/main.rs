@@ -1,12 +1,23 @@
 //! The load generator's binary: one scenario against one server, one line of JSON on standard output.
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::Parser;
 use load::{options::Options, scenario};
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let options = Options::parse();
-    let measurement = scenario::run(&options)?;
-    println!("{}", serde_json::to_string(&measurement)?);
-    Ok(())
+    let outcome = scenario::run(&options);
+    let code = if outcome.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    };
+    // A failure is a line of output too, so that a table shows it in its place.
+    let measurement = outcome.unwrap_or_else(|error| scenario::failed(&options, &error));
+    match serde_json::to_string(&measurement) {
+        Ok(line) => println!("{line}"),
+        Err(error) => eprintln!("load: {error}"),
+    }
+    code
 }

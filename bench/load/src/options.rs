@@ -154,6 +154,7 @@ pub struct Weight {
     #[arg(long)]
     pub echo: bool,
     /// The server's ping period, in seconds: how long to wait for a ping to every client.
+    /// With 0, pings are not waited for.
     #[arg(long, default_value_t = 30)]
     pub ping_period: u64,
 }
@@ -180,6 +181,19 @@ impl FromStr for Greeting {
             opcode,
             payload: payload.as_bytes().to_vec(),
         })
+    }
+}
+
+impl Mode {
+    /// The server.
+    pub const fn target(&self) -> &Target {
+        match self {
+            Self::Idle(options) => &options.target,
+            Self::Fanout(options) => &options.target,
+            Self::Churn(options) => &options.target,
+            Self::Echo(options) => &options.target,
+            Self::Weight(options) => &options.target,
+        }
     }
 }
 

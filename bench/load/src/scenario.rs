@@ -25,6 +25,14 @@ pub fn run(options: &Options) -> Result<Measurement> {
     }
 }
 
+/// What is left to say of a scenario that failed.
+pub fn failed(options: &Options, error: &anyhow::Error) -> Measurement {
+    Measurement {
+        trouble: Some(format!("{error:#}")),
+        ..begin(options.mode.target())
+    }
+}
+
 /// A measurement that holds nothing but names.
 fn begin(target: &Target) -> Measurement {
     Measurement {

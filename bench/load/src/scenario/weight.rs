@@ -55,8 +55,10 @@ pub(super) fn run(options: &Weight) -> Result<Measurement> {
         scale.read(name, &swarm)?;
     }
     for (name, pings) in [("one ping each", 1), ("two pings each", 2)] {
-        rest_until_pings(&mut swarm, pings, options.ping_period)?;
-        scale.read(name, &swarm)?;
+        if options.ping_period > 0 {
+            rest_until_pings(&mut swarm, pings, options.ping_period)?;
+            scale.read(name, &swarm)?;
+        }
     }
     if options.echo {
         echo(&mut swarm, options.source.size)?;
@@ -93,6 +95,12 @@ fn rest_until_pings(swarm: &mut Swarm, pings: u64, period: u64) -> Result<()> {
     while swarm.tally.pings < wanted && Instant::now() < deadline {
         swarm.turn(Duration::from_millis(50))?;
     }
+    ensure!(
+        swarm.tally.pings >= wanted,
+        "{} of {wanted} pings come: {:?}",
+        swarm.tally.pings,
+        swarm.tally.trouble
+    );
     swarm.rest(SETTLE)
 }
 
