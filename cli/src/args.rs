@@ -10,6 +10,7 @@ use crate::{
     lint::{self, LintArgs},
     local::{self, console::Console, guard, settings::LocalArgs},
     publish::{self, PublishArgs},
+    stream::{self, StreamArgs},
 };
 
 /// WebSocket gateways in front of NATS: run one on this machine, or check a manifest.
@@ -29,6 +30,8 @@ enum Command {
     Lint(LintArgs),
     /// Publish a message to NATS.
     Pub(PublishArgs),
+    /// Make a JetStream stream, as a queue needs one.
+    Stream(StreamArgs),
     /// End what a killed wsgw local leaves.
     #[command(name = guard::COMMAND, hide = true)]
     Guard,
@@ -55,6 +58,7 @@ pub async fn run(args: Args) -> ExitCode {
             }
         }
         Command::Pub(args) => outcome(publish::publish(args).await),
+        Command::Stream(args) => outcome(stream::create(args).await),
         Command::Guard => {
             guard::stand().await;
             ExitCode::SUCCESS

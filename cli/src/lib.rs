@@ -3,7 +3,7 @@
 //! - [`args`]: the command line, and which function each subcommand is.
 //! - [`manifest`]: a manifest's file, on its way to a validated gateway.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
-//! - [`publish`]: `wsgw pub`, one message to NATS.
+//! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
 //! - [`local`]: `wsgw local`, a whole `WsGateway` on this machine.
 
 pub mod args;
@@ -12,5 +12,7 @@ pub mod manifest;
 
 pub mod lint;
 pub mod publish;
+pub mod server;
+pub mod stream;
 
 pub mod local;

@@ -1,25 +1,18 @@
 //! `wsgw pub`: one message to NATS, for a machine without the `nats` program.
 
-use async_nats::ConnectOptions;
+#![allow(clippy::doc_markdown)] // These comments are what `--help` prints.
+
+use crate::server::{ServerArgs, ServerError};
 
 /// What is published, and where.
 #[derive(Debug, clap::Args)]
 pub struct PublishArgs {
-    /// The subject, such as `notifications.demo`.
+    /// The subject, such as notifications.demo.
     subject: String,
     /// The payload.
     text: String,
-    /// The server.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "nats://127.0.0.1:4222",
-        env = "NATS_URL"
-    )]
-    server: String,
-    /// A .creds file, where the server asks for one.
-    #[arg(long, value_name = "FILE")]
-    creds: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Why a message was not published.
@@ -28,22 +21,9 @@ pub enum PublishError {
     /// It would reach nobody, or break the protocol.
     #[error("`{0}` is not a subject to publish to: tokens joined by dots, without spaces, * and >")]
     Subject(String),
-    /// The .creds file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Creds {
-        /// The file.
-        path: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The server cannot be reached.
-    #[error("cannot connect to {server}: {source}")]
-    Connect {
-        /// The server.
-        server: String,
-        /// What failed.
-        source: async_nats::ConnectError,
-    },
+    /// There is no connection.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The connection was lost on the way.
     #[error("the message is not sent: {0}")]
     Send(String),
@@ -54,8 +34,7 @@ impl PublishError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Subject(_) => "InvalidSubject",
-            Self::Creds { .. } => "CredsUnreadable",
-            Self::Connect { .. } => "NatsUnreachable",
+            Self::Server(error) => error.reason(),
             Self::Send(_) => "NotSent",
         }
     }
@@ -67,27 +46,11 @@ pub async fn publish(args: PublishArgs) -> Result<(), PublishError> {
         subject,
         text,
         server,
-        creds,
     } = args;
     if subject.parse::<wsgateway_crds::value::Subject>().is_err() {
         return Err(PublishError::Subject(subject));
     }
-    let options = match creds {
-        Some(path) => ConnectOptions::with_credentials_file(&path)
-            .await
-            .map_err(|source| PublishError::Creds {
-                path: path.display().to_string(),
-                source,
-            })?,
-        None => ConnectOptions::new(),
-    };
-    let client = options
-        .connect(&server)
-        .await
-        .map_err(|source| PublishError::Connect {
-            server: server.clone(),
-            source,
-        })?;
+    let client = server.connect().await?;
     let lost = |error: &dyn std::fmt::Display| PublishError::Send(error.to_string());
     client
         .publish(subject, text.into())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use wsgateway_crds::{
-    config::{Route, SourceKind},
+    config::{Queue, Route, Source, SourceKind},
     value::{Pattern, Size, Template},
 };
 
@@ -36,6 +36,16 @@ pub struct Banner<'a> {
     pub metrics: SocketAddr,
     /// How the clients are called here.
     pub tools: Tools,
+}
+
+impl Banner<'_> {
+    /// The option that names the server, where that is not the usual one.
+    fn server(&self) -> String {
+        match self.nats_url {
+            NATS_URL_DEFAULT => String::new(),
+            url => format!(" --server {}", quoted(url)),
+        }
+    }
 }
 
 /// How programs are called here: by name where PATH has them, else by path.
@@ -113,6 +123,14 @@ pub fn banner(banner: &Banner<'_>) -> String {
         let size = route.max_message_size.unwrap_or(banner.max_message_size);
         large(&mut rows, banner, &format!("{base}{}", route.path), size);
     }
+    for queue in banner
+        .routes
+        .iter()
+        .flat_map(|route| &route.to_client)
+        .filter_map(queue)
+    {
+        stream(&mut rows, banner, queue);
+    }
     for subject in banner.routes.iter().take(ROUTES_SHOWN).filter_map(subject) {
         publish(&mut rows, banner, &subject);
     }
@@ -172,13 +190,35 @@ fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str, size_max: Size) {
 fn publish(rows: &mut Rows<'_>, banner: &Banner<'_>, subject: &str) {
     let subject = quoted(subject);
     let wsgw = &banner.tools.wsgw;
-    let server = match banner.nats_url {
-        NATS_URL_DEFAULT => String::new(),
-        url => format!(" --server {}", quoted(url)),
-    };
+    let server = banner.server();
     rows.row("publish", &format!("{wsgw} pub{server} {subject} 'hello'"));
     if banner.tools.has_nats {
         rows.row("publish", &format!("nats pub{server} {subject} 'hello'"));
+    }
+}
+
+/// A queue's stream must exist. A server of the user's own has its own people for that.
+fn stream(rows: &mut Rows<'_>, banner: &Banner<'_>, queue: &Queue) {
+    if queue.filter_subjects.is_empty() {
+        return;
+    }
+    let (wsgw, name, server) = (&banner.tools.wsgw, quoted(&queue.stream), banner.server());
+    let subjects: Vec<_> = queue
+        .filter_subjects
+        .iter()
+        .map(|s| quoted(&s.to_string()))
+        .collect();
+    let subjects = subjects.join(" ");
+    rows.row(
+        "stream",
+        &format!("{wsgw} stream{server} {name} {subjects}  # once; it must exist"),
+    );
+}
+
+fn queue(source: &Source) -> Option<&Queue> {
+    match &source.kind {
+        SourceKind::Queue(queue) => Some(queue),
+        SourceKind::Core { .. } => None,
     }
 }
 
@@ -202,6 +242,8 @@ fn subject(route: &Route) -> Option<String> {
             SourceKind::Queue(queue) => queue.filter_subjects.first().map(Pattern::to_string),
         })
         .map(|subject| {
+            // The placeholder of the URL, so that both lines work as they stand.
+            let subject = subject.replace("{path.", "{").replace("{query.", "{");
             let tokens = subject.split('.').map(|token| match token {
                 "*" | ">" => "demo",
                 token => token,
@@ -317,8 +359,8 @@ mod tests {
                            websocat 'ws://localhost:8080/rooms/{room}'
                   large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
                            cat big_message.txt | websocat -B 200000 'ws://localhost:8080/rooms/{room}'  # closed with 1009: maxMessageSize is 64Ki
-                  publish  target/release/wsgw pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
-                           nats pub --server nats://127.0.0.1:4223 'rooms.{path.room}.demo' 'hello'
+                  publish  target/release/wsgw pub --server nats://127.0.0.1:4223 'rooms.{room}.demo' 'hello'
+                           nats pub --server nats://127.0.0.1:4223 'rooms.{room}.demo' 'hello'
                   status   curl http://localhost:8080/status
                   metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
                            http://127.0.0.1:19001/metrics  (worker-1)
@@ -326,6 +368,34 @@ mod tests {
                   stop     Ctrl-C
 
             "]],
+        );
+    }
+
+    #[test]
+    fn a_queue_says_that_its_stream_must_exist() {
+        let spec = "{routes: [{name: a, path: /jobs, fromClient: {type: Reject}, toClient: [{name: work, type: Queue, \
+            queue: {stream: JOBS, durable: d, filterSubjects: [jobs.>]}}]}]}";
+        check(
+            spec,
+            |lines| lines.workers.truncate(1),
+            &expect![[r"
+
+            notifications is ready: nginx, 1 worker, NATS at nats://127.0.0.1:4222
+
+              connect  wscat -n -c wss://localhost:8443/jobs -P
+                       wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/jobs -P
+                       websocat -k wss://localhost:8443/jobs
+              large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
+                       cat big_message.txt | websocat -k -B 200000 wss://localhost:8443/jobs  # closed with 1009: maxMessageSize is 64Ki
+              stream   target/release/wsgw stream JOBS 'jobs.>'  # once; it must exist
+              publish  target/release/wsgw pub jobs.demo 'hello'
+              status   curl -k https://localhost:8443/status
+              metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
+                       http://127.0.0.1:19001/metrics  (worker-1)
+              change   edit gateway.yaml: it is watched
+              stop     Ctrl-C
+
+        "]],
         );
     }
 }

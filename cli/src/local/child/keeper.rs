@@ -146,6 +146,8 @@ impl Keeper {
 fn spawn(program: &Program) -> std::io::Result<tokio::process::Child> {
     Command::new(&program.path)
         .args(&program.args)
+        // A worker that refuses its configuration says why in a line; how it came to that is nobody's business.
+        .env("RUST_LIB_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
