@@ -141,6 +141,11 @@ impl Interest {
             .map_or(ShardSet::EMPTY, |wanted| wanted.shards)
     }
 
+    /// Whether a pattern is subscribed to.
+    pub fn contains(&self, pattern: &str) -> bool {
+        self.patterns.contains_key(pattern)
+    }
+
     /// How many patterns are subscribed to, lingering ones included.
     pub fn len(&self) -> usize {
         self.patterns.len()

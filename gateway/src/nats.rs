@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! connect.rs   the connection and what is known of it      identity.rs  secrets and signatures
-//! pump.rs      subscriptions → rounds → shards             outgoing.rs  what clients publish
+//! subscribe.rs which patterns the server knows             pump.rs      subscriptions → rounds → shards
+//! outgoing.rs  what clients publish                        reply.rs     what a pull is answered
 //! registry.rs  which queues there are                      pull.rs      one queue: pull, ack, nak
-//! consumer.rs  a queue's durable consumer                  reply.rs     what a pull is answered
-//! dead.rs      the dead-letter subject                     metrics.rs   what is counted
+//! consumer.rs  a queue's durable consumer                  dead.rs      the dead-letter subject
+//! metrics.rs   what is counted
 //! ```
 //!
 //! Shards hold a [`NatsHandle`] and never wait for it. Everything here runs on the control runtime, and
@@ -21,12 +22,16 @@ mod pull;
 mod pump;
 mod registry;
 mod reply;
+mod subscribe;
 
 use std::{collections::HashSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,7 +42,13 @@ pub use self::metrics::{
     DeadLabels, DropLabels, DropReason, NatsMetrics, QueueLabels, QueueMetrics, RefusalLabels,
     StateLabels,
 };
-use self::{connect::Link, outgoing::Outgoing, pump::Pump, registry::Registry};
+use self::{
+    connect::Link,
+    outgoing::Outgoing,
+    pump::{Command, Pump},
+    registry::Registry,
+    subscribe::Subscribing,
+};
 use crate::exchange::{QueueId, QueueStatus, ShardInbox, ToNats};
 
 /// How long the end may take: giving back what is in flight, and sending what was accepted.
@@ -121,7 +132,7 @@ pub struct NatsHandle {
 #[derive(Debug)]
 struct Shared {
     link: Arc<Link>,
-    interest: UnboundedSender<ToNats>,
+    interest: UnboundedSender<Command>,
     outgoing: Outgoing,
     registry: Registry,
     metrics: NatsMetrics,
@@ -132,7 +143,7 @@ struct Shared {
 pub struct Nats {
     config: config::Nats,
     shared: Arc<Shared>,
-    commands: UnboundedReceiver<ToNats>,
+    commands: UnboundedReceiver<Command>,
     opened: UnboundedReceiver<registry::Opened>,
 }
 
@@ -189,15 +200,27 @@ impl NatsHandle {
     /// Tells the NATS side something. Never waits; what may be told is bounded by the connections that
     /// there may be and by their credit.
     pub fn send(&self, message: ToNats) {
-        match message {
-            ToNats::Subscribe { .. } | ToNats::Unsubscribe { .. } => {
-                // The receiver ends with the process.
-                let _ = self.shared.interest.send(message);
-            }
+        let command = match message {
+            ToNats::Subscribe { shard, pattern } => Command::Subscribe(shard, pattern),
+            ToNats::Unsubscribe { shard, pattern } => Command::Unsubscribe(shard, pattern),
             ToNats::QueueJoin { .. }
             | ToNats::QueueReceipt { .. }
             | ToNats::QueueUndeliverable { .. }
-            | ToNats::QueueLeave { .. } => self.shared.registry.send(&message),
+            | ToNats::QueueLeave { .. } => return self.shared.registry.send(&message),
+        };
+        // The receiver ends with the process.
+        let _ = self.shared.interest.send(command);
+    }
+
+    /// Waits until the server knows a pattern that was subscribed to with [`NatsHandle::send`] before:
+    /// what is published from then on arrives. A round trip for a new pattern; while NATS is away as
+    /// long as that. At once for a pattern that nobody has subscribed to.
+    pub fn subscribed(&self, pattern: Arc<str>) -> impl Future<Output = ()> + Send + use<> {
+        let (answer, known) = oneshot::channel();
+        let _ = self.shared.interest.send(Command::Confirm(pattern, answer));
+        async move {
+            // It is dropped only when the process ends.
+            let _ = known.await;
         }
     }
 
@@ -281,11 +304,12 @@ fn spawn_pump(
     shared: &Arc<Shared>,
     shards: &[ShardInbox],
     client: &async_nats::Client,
-    commands: UnboundedReceiver<ToNats>,
+    commands: UnboundedReceiver<Command>,
 ) {
     let (changes_sender, changes) = unbounded_channel();
     let (subscribed_sender, subscribed) = unbounded_channel();
-    tasks.spawn(pump::subscribe(client.clone(), changes, subscribed_sender));
+    let link = shared.link.watch();
+    tasks.spawn(Subscribing::new(client.clone(), link, subscribed_sender).run(changes));
     let pump = Pump::new(shards.to_vec(), changes_sender, shared.metrics.clone());
     tasks.spawn(pump.run(commands, subscribed));
 }

@@ -288,14 +288,12 @@ impl Pod {
     }
 }
 
-/// The pod has so many subscriptions, and the server knows them.
-async fn subscriptions(pod: &Pod, count: u64) {
-    eventually("subscribed", || async {
-        pod.metric("wsgateway_nats_subscriptions") == count
-    })
-    .await;
-    // They were sent; that the server has read them nothing says.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+/// The server knows what the pod has subscribed to.
+async fn subscriptions(pod: &Pod, patterns: &[&str]) {
+    for pattern in patterns {
+        let known = pod.handle.subscribed((*pattern).into());
+        timeout(SOON, known).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -306,7 +304,7 @@ async fn what_arrives_goes_in_order_to_the_shards_that_want_it() {
     pod.subscribe(0, "a");
     pod.subscribe(1, "a");
     pod.subscribe(1, "b.>");
-    subscriptions(&pod, 2).await;
+    subscriptions(&pod, &["a", "b.>"]).await;
     let client = server.client().await;
     for number in 0..5_000 {
         client
@@ -343,6 +341,47 @@ async fn what_arrives_goes_in_order_to_the_shards_that_want_it() {
 }
 
 #[tokio::test]
+async fn what_is_published_once_a_subscription_is_known_arrives() {
+    needs_nats!();
+    // With and without the right to send to oneself.
+    let denied = "authorization { users: [{ user: u, password: p, \
+                  permissions: { publish: { deny: \"_INBOX.>\" } } }] }";
+    for (more, limit_ms) in [("", 200), (denied, 20_000)] {
+        let server = Server::start(more).await;
+        let mut config = config_of(vec![server.url()]);
+        let mut options = async_nats::ConnectOptions::new();
+        if more == denied {
+            let (user_file, password_file) = (
+                server.folder.write("user", "u"),
+                server.folder.write("password", "p"),
+            );
+            config.credentials = Some(NatsCredentials::UserPassword {
+                user_file,
+                password_file,
+            });
+            options = options.user_and_password("u".into(), "p".into());
+        }
+        let client = options.connect(server.url()).await.unwrap();
+        let mut pod = Pod::with(config, 1);
+        eventually("connected", || async { pod.handle.is_connected() }).await;
+        let start = Instant::now();
+        for number in 0..50 {
+            let pattern = format!("p.{number}");
+            pod.subscribe(0, &pattern);
+            pod.handle.subscribed(pattern.as_str().into()).await;
+            client.publish(pattern.clone(), "x".into()).await.unwrap();
+            assert_eq!(pod.publications(0, 1).await, [(pattern, "x".to_owned())]);
+        }
+        eprintln!("50 new patterns in {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_millis(limit_ms));
+        // What nobody has subscribed to is not waited for, and what is known is known at once.
+        pod.handle.subscribed("q".into()).await;
+        pod.handle.subscribed("p.1".into()).await;
+        pod.end().await;
+    }
+}
+
+#[tokio::test]
 async fn an_unwanted_subscription_lingers_and_ends() {
     needs_nats!();
     let server = Server::start("").await;
@@ -351,7 +390,8 @@ async fn an_unwanted_subscription_lingers_and_ends() {
     for number in 0..500 {
         pod.subscribe(0, &format!("user.{number}.>"));
     }
-    subscriptions(&pod, 500).await;
+    subscriptions(&pod, &["user.0.>", "user.499.>"]).await;
+    assert_eq!(pod.metric("wsgateway_nats_subscriptions"), 500);
     for number in 0..499 {
         let pattern = format!("user.{number}.>").into();
         pod.handle.send(ToNats::Unsubscribe { shard, pattern });
@@ -378,7 +418,7 @@ async fn a_lost_server_is_noticed_at_once_and_subscriptions_come_back() {
     let mut server = Server::start("").await;
     let mut pod = Pod::start(&server, 1).await;
     pod.subscribe(0, "a");
-    subscriptions(&pod, 1).await;
+    subscriptions(&pod, &["a"]).await;
     pod.handle.try_publish("a".into(), "1".into()).unwrap();
     assert_eq!(pod.publications(0, 1).await[0].1, "1");
 
@@ -399,7 +439,7 @@ async fn a_lost_server_is_noticed_at_once_and_subscriptions_come_back() {
     .await;
     server.begin().await;
     eventually("back", || async { pod.handle.is_connected() }).await;
-    subscriptions(&pod, 2).await;
+    subscriptions(&pod, &["a", "b"]).await;
     for subject in ["a", "b"] {
         pod.handle.try_publish(subject.into(), "3".into()).unwrap();
         assert_eq!(
@@ -423,7 +463,7 @@ async fn a_gateway_that_starts_first_waits_for_the_server() {
     assert!(!pod.handle.is_connected() && !pod.handle.has_connected());
     server.begin().await;
     eventually("connected", || async { pod.handle.has_connected() }).await;
-    subscriptions(&pod, 1).await;
+    subscriptions(&pod, &["a"]).await;
     let client = server.client().await;
     client.publish("a", "x".into()).await.unwrap();
     client.flush().await.unwrap();

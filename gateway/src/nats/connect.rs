@@ -3,16 +3,16 @@
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_nats::{AuthError, Client, ConnectOptions, Event, ServerAddr, connection::State};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::sync::{Notify, watch};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use wsgateway_crds::config::{self, NatsCredentials};
 
 use super::{
@@ -45,6 +45,9 @@ const COMMANDS_MAX: usize = 2_048;
 /// once.
 const LAME_DUCK_JITTER: Duration = Duration::from_secs(3);
 
+/// How often the same failure to connect is told.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How often the client is asked for its state, since its events are lost when too many come at once.
 pub(super) const OBSERVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -64,6 +67,7 @@ pub(super) struct Link {
     has_connected: AtomicBool,
     state: watch::Sender<LinkState>,
     lame_duck: Notify,
+    last_failure: Mutex<Option<(String, Instant)>>,
     metrics: NatsMetrics,
 }
 
@@ -74,6 +78,7 @@ impl Link {
             has_connected: AtomicBool::new(false),
             state: watch::Sender::default(),
             lame_duck: Notify::new(),
+            last_failure: Mutex::new(None),
             metrics,
         }
     }
@@ -151,11 +156,26 @@ impl Link {
             }
             Event::SlowConsumer(_) => self.metrics.drop_messages(DropReason::subscription_full, 1),
             Event::ServerError(error) => warn!(%error, "the NATS server reports an error"),
-            // One for each failed attempt; the first of an outage is told by the state.
-            Event::ClientError(error) => debug!(%error, "cannot connect to NATS"),
+            Event::ClientError(error) => self.report_failure(&error.to_string()),
             Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
         }
         self.observe();
+    }
+
+    /// An attempt to connect has failed. There are many in an outage: one a while is told, and one for
+    /// each new reason.
+    fn report_failure(&self, error: &str) {
+        let mut last = self
+            .last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((text, at)) if text == error && at.elapsed() < FAILURE_LOG_INTERVAL => {}
+            _ => {
+                warn!(error, "cannot connect to NATS, trying again");
+                *last = Some((error.to_owned(), Instant::now()));
+            }
+        }
     }
 
     /// Leaves servers that say they will shut down, for as long as the process runs.

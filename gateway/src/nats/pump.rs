@@ -12,21 +12,26 @@ use std::{
     time::Instant,
 };
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Message, Subscriber};
 use futures_util::{
     StreamExt,
     future::{AbortHandle, Abortable},
     stream::FuturesUnordered,
 };
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender},
+        oneshot,
+    },
     task,
 };
-use tracing::warn;
 
-use super::metrics::{DropReason, NatsMetrics};
+use super::{
+    metrics::{DropReason, NatsMetrics},
+    subscribe::Subscribed,
+};
 use crate::{
-    exchange::{ShardId, ShardInbox, ToNats},
+    exchange::{ShardId, ShardInbox},
     frame::PreparedFrame,
     interest::{Change, Interest, ShardSet},
     publication::Publication,
@@ -41,36 +46,20 @@ const ROUND_BYTES_MAX: usize = 1 << 20;
 /// What shards ask for that is taken up before arrivals are looked at again.
 const COMMANDS_MAX: usize = 256;
 
-/// What the subscriber hands the pump.
+/// What the pump is asked for.
 #[derive(Debug)]
-pub(super) enum Subscribed {
-    /// A new subscription.
-    Begun(Arc<str>, Subscriber),
-    /// A subscription to drop.
-    Ended(Arc<str>),
+pub(super) enum Command {
+    Subscribe(ShardId, Arc<str>),
+    Unsubscribe(ShardId, Arc<str>),
+    /// Say when the server knows a pattern.
+    Confirm(Arc<str>, oneshot::Sender<()>),
 }
 
-/// Subscribes for the pump, since that waits while NATS is away, and the pump must not.
-pub(super) async fn subscribe(
-    client: Client,
-    mut changes: UnboundedReceiver<Change>,
-    pump: UnboundedSender<Subscribed>,
-) {
-    while let Some(change) = changes.recv().await {
-        let done = match change {
-            Change::Subscribe(pattern) => match client.subscribe(pattern.to_string()).await {
-                Ok(subscriber) => Subscribed::Begun(pattern, subscriber),
-                Err(error) => {
-                    warn!(%error, %pattern, "cannot subscribe");
-                    continue;
-                }
-            },
-            Change::Unsubscribe(pattern) => Subscribed::Ended(pattern),
-        };
-        if pump.send(done).is_err() {
-            return;
-        }
-    }
+/// A subscription as the pump keeps it.
+#[derive(Debug)]
+struct Subscription {
+    end: AbortHandle,
+    is_known: bool,
 }
 
 /// What has arrived and is not yet in a round.
@@ -132,7 +121,9 @@ pub(super) struct Pump {
     shards: Vec<ShardInbox>,
     changes: UnboundedSender<Change>,
     inflows: FuturesUnordered<Abortable<Inflow>>,
-    ends: HashMap<Arc<str>, AbortHandle>,
+    subscriptions: HashMap<Arc<str>, Subscription>,
+    /// Who waits to hear that the server knows a pattern.
+    waiting: HashMap<Arc<str>, Vec<oneshot::Sender<()>>>,
     arrivals: Arc<Mutex<Arrivals>>,
     metrics: NatsMetrics,
 }
@@ -148,7 +139,8 @@ impl Pump {
             shards,
             changes,
             inflows: FuturesUnordered::new(),
-            ends: HashMap::new(),
+            subscriptions: HashMap::new(),
+            waiting: HashMap::new(),
             arrivals: Arc::default(),
             metrics,
         }
@@ -157,7 +149,7 @@ impl Pump {
     /// Runs until nobody is left who could ask for anything.
     pub(super) async fn run(
         mut self,
-        mut commands: UnboundedReceiver<ToNats>,
+        mut commands: UnboundedReceiver<Command>,
         mut subscribed: UnboundedReceiver<Subscribed>,
     ) {
         let mut received = Vec::with_capacity(COMMANDS_MAX);
@@ -188,19 +180,25 @@ impl Pump {
         }
     }
 
-    fn handle_command(&mut self, command: ToNats) {
+    fn handle_command(&mut self, command: Command) {
         match command {
-            ToNats::Subscribe { shard, pattern } => {
-                self.interest.handle_subscribe(shard, pattern);
-            }
-            ToNats::Unsubscribe { shard, pattern } => {
+            Command::Subscribe(shard, pattern) => self.interest.handle_subscribe(shard, pattern),
+            Command::Unsubscribe(shard, pattern) => {
                 self.interest
                     .handle_unsubscribe(shard, &pattern, Instant::now());
             }
-            ToNats::QueueJoin { .. }
-            | ToNats::QueueReceipt { .. }
-            | ToNats::QueueUndeliverable { .. }
-            | ToNats::QueueLeave { .. } => {}
+            Command::Confirm(pattern, answer) => {
+                let is_known = self
+                    .subscriptions
+                    .get(&pattern)
+                    .is_some_and(|it| it.is_known);
+                if is_known || !self.interest.contains(&pattern) {
+                    // Who no longer waits needs no answer.
+                    let _ = answer.send(());
+                } else {
+                    self.waiting.entry(pattern).or_default().push(answer);
+                }
+            }
         }
     }
 
@@ -215,16 +213,33 @@ impl Pump {
                     arrivals,
                 };
                 self.inflows.push(Abortable::new(inflow, registration));
-                self.ends.insert(pattern, end);
+                let subscription = Subscription {
+                    end,
+                    is_known: false,
+                };
+                self.subscriptions.insert(pattern, subscription);
+            }
+            Subscribed::Known(patterns) => {
+                for pattern in patterns {
+                    if let Some(subscription) = self.subscriptions.get_mut(&pattern) {
+                        subscription.is_known = true;
+                    }
+                    for answer in self.waiting.remove(&pattern).unwrap_or_default() {
+                        let _ = answer.send(());
+                    }
+                }
             }
             // The inflow wakes, ends and drops its subscriber, which unsubscribes.
             Subscribed::Ended(pattern) => {
-                self.ends.remove(&pattern).inspect(AbortHandle::abort);
+                // Nobody wants it any more, so nobody needs to wait: they hear that by the drop.
+                self.waiting.remove(&pattern);
+                if let Some(subscription) = self.subscriptions.remove(&pattern) {
+                    subscription.end.abort();
+                }
             }
         }
-        self.metrics
-            .subscriptions
-            .set(i64::try_from(self.ends.len()).unwrap_or(i64::MAX));
+        let count = i64::try_from(self.subscriptions.len()).unwrap_or(i64::MAX);
+        self.metrics.subscriptions.set(count);
     }
 
     /// Ready when something has arrived. Only subscriptions that were woken are looked at.
