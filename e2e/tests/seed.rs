@@ -11,7 +11,7 @@ use std::{
 use wsgateway_e2e::{
     frame::Frame,
     http,
-    local::Local,
+    local::{Local, UP},
     needs,
     process::{Process, command},
     program::Program,
@@ -377,53 +377,45 @@ routes:
     until_true("the route is served", SOON, || {
         RawSocket::connect(local.http()).upgrade("/jobs", "").status == 101
     });
-    let count = 1_000;
-    nats.run(async {
-        let jetstream = nats.jetstream();
-        for number in 0..count {
-            let payload = format!("job {number} {}", "x".repeat(1_000));
-            jetstream
-                .publish("jobs.a", payload.into())
-                .await
-                .unwrap()
-                .await
-                .unwrap();
+    let (rounds, clients, jobs) = (10, 10, 100);
+    let mut done = vec![false; rounds * jobs];
+    let note = |done: &mut Vec<bool>, clients: &[Websocat]| {
+        for line in clients.iter().flat_map(|client| client.process.lines()) {
+            // Only a line that came whole is a message that did.
+            let number = line
+                .strip_prefix("job ")
+                .and_then(|rest| rest.strip_suffix(" end"));
+            if let Some((number, _)) = number.and_then(|rest| rest.split_once(' ')) {
+                done[number.parse::<usize>().unwrap()] = true;
+            }
         }
-    });
+    };
+    let start = || {
+        let mut client = Websocat::start(&url, &["--no-close"]);
+        client.hears("Connected to ws", SOON);
+        client
+    };
     let began = Instant::now();
-    let mut done = vec![false; count];
-    let mut visit = 0_u64;
-    while done.iter().any(|done| !done) {
-        assert!(
-            began.elapsed() < Duration::from_secs(120),
-            "{} are missing",
-            done.iter().filter(|d| !**d).count()
-        );
-        // Ten at once; some are killed in the middle, with what they had not yet read or answered.
-        let mut clients: Vec<_> = (0..10)
-            .map(|_| Websocat::start(&url, &["--no-close"]))
-            .collect();
-        pause(Duration::from_millis(400 + visit % 3 * 200));
-        for (number, client) in clients.iter_mut().enumerate() {
-            if number as u64 % 3 == visit % 3 {
-                client.process.kill();
+    for round in 0..rounds {
+        let mut clients: Vec<_> = (0..clients).map(|_| start()).collect();
+        nats.run(async {
+            let jetstream = nats.jetstream();
+            for number in round * jobs..(round + 1) * jobs {
+                let payload = format!("job {number} {} end", "x".repeat(1_000));
+                jetstream.publish("jobs.a", payload.into()).await.unwrap();
             }
+        });
+        // These are in the middle of it; what they had not read or answered for goes to others.
+        for client in clients.iter_mut().take(round) {
+            client.process.kill();
         }
-        pause(Duration::from_millis(300));
-        for client in &clients {
-            for line in client.process.lines() {
-                let number = line
-                    .strip_prefix("job ")
-                    .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
-                if let Some(number) = number.filter(|_| line.ends_with('x')) {
-                    done[number] = true;
-                }
-            }
-        }
-        visit += 1;
+        pause(Duration::from_millis(100));
+        note(&mut done, &clients);
     }
-    println!(
-        "{count} messages after {visit} rounds and {:?}",
-        began.elapsed()
-    );
+    let last = [start()];
+    until_true("each job was printed by a client", UP, || {
+        note(&mut done, &last);
+        done.iter().all(|done| *done)
+    });
+    println!("{} jobs were done after {:?}", done.len(), began.elapsed());
 }
