@@ -261,7 +261,8 @@ fn lonely(clients: &Port, admin: &Port) -> String {
     format!(
         "boot:\n  listen: {{clients: \"{}\", admin: \"{}\"}}\n  \
          nats: {{servers: [\"nats://127.0.0.1:1\"]}}\n\
-         live:\n  websocket: {{}}\n  limits: {{}}\n  drain: {{}}\n  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
+         live:\n  websocket: {{}}\n  limits: {{}}\n  drain: {{}}\n  \
+         routes: [{{name: a, path: /a, fromClient: {{type: Echo}}}}]\n",
         clients.address(),
         admin.address()
     )
