@@ -69,7 +69,7 @@ pub struct Nats {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NatsTls {
-    /// PEM file with the roots to trust beside the system's.
+    /// PEM file with the roots to trust in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
     /// PEM files of the client's certificate and key, for mutual TLS.

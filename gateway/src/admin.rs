@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -46,6 +46,8 @@ pub struct Admin {
     pub heartbeats: Vec<Arc<AtomicU64>>,
     /// When the process began.
     pub epoch: Instant,
+    /// Whether it has been able to serve every route once.
+    pub has_started: AtomicBool,
 }
 
 impl Admin {
@@ -106,14 +108,21 @@ impl Admin {
         Ok(())
     }
 
-    /// It is ready from its first connection to NATS until it drains, while it has descriptors left.
-    /// A later loss of NATS does not change that: all pods at once would leave the Service.
+    /// It is ready from its first connection to NATS, once its queues have been looked at, until it drains,
+    /// while it has descriptors left. A later loss of NATS does not change that: all pods at once would
+    /// leave the Service.
     fn readiness(&self) -> Result<(), String> {
         if self.gate.is_draining() {
             return Err("draining".to_owned());
         }
-        if !self.nats.has_connected() {
-            return Err("NATS has not been reached yet".to_owned());
+        if !self.has_started.load(Ordering::Relaxed) {
+            if !self.nats.has_connected() {
+                return Err("NATS has not been reached yet".to_owned());
+            }
+            if self.nats.is_opening_queues() {
+                return Err("queues are being opened".to_owned());
+            }
+            self.has_started.store(true, Ordering::Relaxed);
         }
         if self.gate.open() >= self.connections_max {
             return Err(format!(

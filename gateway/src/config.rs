@@ -133,6 +133,7 @@ impl ConfigFiles {
             (None, Some(live)) => live,
             (None, None) => return Err(ConfigError::NoLive(self.config.clone())),
         };
+        rules::check_boot(&config.boot)?;
         Ok(ReadConfig {
             boot: config.boot,
             live,

@@ -21,6 +21,16 @@ pub struct Hub {
 struct PatternEntry {
     pattern: Arc<str>,
     subscribers: Vec<Subscriber>,
+    /// Handshakes that are about to subscribe.
+    holds: u32,
+    /// Messages of this pattern reach the shard: a new subscriber need not wait.
+    is_known: bool,
+}
+
+impl PatternEntry {
+    fn is_unused(&self) -> bool {
+        self.subscribers.is_empty() && self.holds == 0
+    }
 }
 
 /// One connection's subscription to one pattern.
@@ -68,10 +78,50 @@ impl Subscriptions {
 }
 
 impl Hub {
-    /// Subscribes a connection to its patterns; `patterns[i]` is its route's subject `i`. A pattern that
-    /// stands twice counts once. Returns the patterns that had no subscriber before.
-    pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>]) -> Vec<Arc<str>> {
+    /// Keeps patterns for a handshake that will subscribe to them once it is answered. Returns those that
+    /// nobody had before.
+    pub fn hold(&mut self, patterns: &[Arc<str>]) -> Vec<Arc<str>> {
         let mut new = Vec::new();
+        for pattern in patterns {
+            let index = self.pattern_index(pattern, &mut new);
+            if let Some(entry) = self.patterns.get_mut(index as usize) {
+                entry.holds += 1;
+            }
+        }
+        new
+    }
+
+    /// Ends a handshake's hold, whatever came of it. Returns the patterns that nobody has any more.
+    pub fn release(&mut self, patterns: &[Arc<str>]) -> Vec<Arc<str>> {
+        let mut lost = Vec::new();
+        for pattern in patterns {
+            let Some(index) = self.by_pattern.get(pattern).copied() else {
+                continue;
+            };
+            if let Some(entry) = self.patterns.get_mut(index as usize) {
+                entry.holds = entry.holds.saturating_sub(1);
+            }
+            lost.extend(self.remove_unused(index));
+        }
+        lost
+    }
+
+    /// Whether messages of a pattern are known to reach the shard.
+    pub fn is_known(&self, pattern: &str) -> bool {
+        self.entry(pattern).is_some_and(|entry| entry.is_known)
+    }
+
+    /// Messages of a pattern reach the shard from now on.
+    pub fn set_known(&mut self, pattern: &str) {
+        let index = self.by_pattern.get(pattern).copied();
+        if let Some(entry) = index.and_then(|index| self.patterns.get_mut(index as usize)) {
+            entry.is_known = true;
+        }
+    }
+
+    /// Subscribes a connection to its patterns, which its handshake holds; `patterns[i]` is its route's
+    /// subject `i`. A pattern that stands twice counts once.
+    pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>]) {
         let mut places: Vec<Place> = Vec::with_capacity(patterns.len());
         for (subject, pattern) in patterns.iter().enumerate() {
             let others = || {
@@ -85,7 +135,9 @@ impl Hub {
             }
             let overlaps =
                 others().any(|(_, text)| text != pattern && patterns_overlap(text, pattern));
-            let index = self.pattern_index(pattern, &mut new);
+            let Some(index) = self.by_pattern.get(pattern).copied() else {
+                continue;
+            };
             let Some(entry) = self.patterns.get_mut(index as usize) else {
                 continue;
             };
@@ -111,7 +163,6 @@ impl Hub {
         if let Some(place) = self.connections.get_mut(at) {
             *place = subscriptions;
         }
-        new
     }
 
     fn pattern_index(&mut self, pattern: &Arc<str>, new: &mut Vec<Arc<str>>) -> u32 {
@@ -121,6 +172,8 @@ impl Hub {
         let entry = PatternEntry {
             pattern: pattern.clone(),
             subscribers: Vec::new(),
+            holds: 0,
+            is_known: false,
         };
         let index = self.patterns.insert(entry) as u32;
         self.by_pattern.insert(pattern.clone(), index);
@@ -145,13 +198,24 @@ impl Hub {
             if let Some(moved) = entry.subscribers.get(place.at as usize).copied() {
                 let from = entry.subscribers.len() as u32;
                 self.correct_place(moved.slot, place.pattern, from, place.at);
-            } else if entry.subscribers.is_empty() {
-                let entry = self.patterns.remove(place.pattern as usize);
-                self.by_pattern.remove(&entry.pattern);
-                lost.push(entry.pattern);
             }
+            lost.extend(self.remove_unused(place.pattern));
         }
         lost
+    }
+
+    fn remove_unused(&mut self, index: u32) -> Option<Arc<str>> {
+        self.patterns
+            .get(index as usize)
+            .filter(|entry| entry.is_unused())?;
+        let entry = self.patterns.remove(index as usize);
+        self.by_pattern.remove(&entry.pattern);
+        Some(entry.pattern)
+    }
+
+    fn entry(&self, pattern: &str) -> Option<&PatternEntry> {
+        let index = self.by_pattern.get(pattern)?;
+        self.patterns.get(*index as usize)
     }
 
     /// The subscriber that stood last in a list has moved to where another left.
@@ -170,10 +234,7 @@ impl Hub {
 
     /// The subscribers of a pattern.
     pub fn subscribers(&self, pattern: &str) -> &[Subscriber] {
-        self.by_pattern
-            .get(pattern)
-            .and_then(|index| self.patterns.get(*index as usize))
-            .map_or(&[], |entry| &entry.subscribers)
+        self.entry(pattern).map_or(&[], |entry| &entry.subscribers)
     }
 
     /// Whether a subscriber gets this message by this pattern. Where several of a connection's patterns
@@ -207,6 +268,15 @@ mod tests {
         texts.iter().map(|text| Arc::from(*text)).collect()
     }
 
+    /// As a handshake does it. Returns the patterns that nobody had before.
+    fn subscribe(hub: &mut Hub, slot: u32, texts: &[&str]) -> Vec<Arc<str>> {
+        let patterns = patterns(texts);
+        let new = hub.hold(&patterns);
+        hub.subscribe(slot, &patterns);
+        assert_eq!(hub.release(&patterns), []);
+        new
+    }
+
     fn slots(hub: &Hub, pattern: &str) -> Vec<u32> {
         let mut slots: Vec<_> = hub.subscribers(pattern).iter().map(|s| s.slot).collect();
         slots.sort_unstable();
@@ -216,16 +286,27 @@ mod tests {
     #[test]
     fn the_first_subscriber_and_the_last_are_told_apart() {
         let mut hub = Hub::default();
-        assert_eq!(
-            hub.subscribe(0, &patterns(&["a", "b"])),
-            patterns(&["a", "b"])
-        );
-        assert_eq!(hub.subscribe(1, &patterns(&["a"])), patterns(&[]));
+        assert_eq!(subscribe(&mut hub, 0, &["a", "b"]), patterns(&["a", "b"]));
+        assert_eq!(subscribe(&mut hub, 1, &["a"]), patterns(&[]));
         assert_eq!(hub.unsubscribe(0), patterns(&["b"]));
         assert_eq!(slots(&hub, "a"), [1]);
         assert_eq!(hub.unsubscribe(1), patterns(&["a"]));
         assert_eq!(hub.unsubscribe(1), patterns(&[]));
         assert_eq!(hub.patterns(), 0);
+    }
+
+    #[test]
+    fn a_handshake_holds_its_patterns_until_it_is_answered_or_breaks_off() {
+        let mut hub = Hub::default();
+        let held = patterns(&["a", "b"]);
+        assert_eq!(hub.hold(&held), held);
+        assert_eq!(hub.hold(&held), []);
+        assert!(!hub.is_known("a"));
+        hub.set_known("a");
+        assert!(hub.is_known("a"));
+        assert_eq!(hub.release(&held), []);
+        assert_eq!(hub.release(&held), held);
+        assert!(!hub.is_known("a"));
     }
 
     #[test]
@@ -241,7 +322,7 @@ mod tests {
                 open.retain(|other| *other != slot);
             } else {
                 let sets: [&[&str]; 3] = [&["a"], &["a", "b", "c"], &["b", "b", "a.>"]];
-                hub.subscribe(slot, &patterns(sets[slot as usize % 3]));
+                subscribe(&mut hub, slot, sets[slot as usize % 3]);
                 open.push(slot);
             }
             let with_a: Vec<u32> = {
@@ -260,7 +341,7 @@ mod tests {
     #[test]
     fn a_message_that_several_patterns_mean_is_delivered_once() {
         let mut hub = Hub::default();
-        hub.subscribe(0, &patterns(&["a.>", "a.b", "c"]));
+        subscribe(&mut hub, 0, &["a.>", "a.b", "c"]);
         let by = |pattern: &str, subject: &str| {
             hub.subscribers(pattern)
                 .iter()

@@ -1,16 +1,24 @@
 //! The gateway's binary.
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use wsgateway_gateway::{config::Args, server, telemetry};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::start(args.log_format);
-    if args.check {
-        server::check(&args)?;
-        println!("the configuration is valid");
-        return Ok(());
+    let result = if args.check {
+        server::check(&args)
+    } else {
+        server::run(&args)
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, with what lies beneath; no backtrace is of use to who wrote the file.
+            eprintln!("wsgateway: {:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
     }
-    server::run(&args)?;
-    Ok(())
 }

@@ -241,6 +241,11 @@ impl NatsHandle {
         self.shared.registry.queue(config)
     }
 
+    /// Whether some queue has not been looked at yet, so that its route cannot be connected to.
+    pub fn is_opening_queues(&self) -> bool {
+        self.shared.registry.is_opening()
+    }
+
     /// Closes all other queues, each when its last client has left.
     pub fn retain_queues(&self, kept: &HashSet<QueueId>) {
         self.shared.registry.retain(kept);

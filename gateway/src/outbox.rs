@@ -9,6 +9,10 @@ use crate::clock::Tick;
 /// How many frames go into one vectored write. Beyond some 32 the cost of a frame hardly falls.
 pub const FRAMES_PER_WRITE_MAX: usize = 64;
 
+/// How many pongs wait at once. Clients that count answers send a few pings together; a flood of them
+/// must not fill memory.
+const PONGS_MAX: usize = 16;
+
 /// An encoded frame as it waits in outboxes of one shard. Shared without atomics: a shard is one thread.
 #[derive(Debug)]
 pub struct Frame {
@@ -27,7 +31,7 @@ pub enum FrameClass {
     Broadcast,
     /// An echo, a queue's message or its ping: it keeps its place and is never dropped alone.
     Ordered,
-    /// A pong: it overtakes messages, and a newer one takes its place.
+    /// A pong: it overtakes messages.
     Pong,
     /// A ping: it overtakes messages.
     Ping,
@@ -123,17 +127,22 @@ impl Outbox {
         Ok(dropped)
     }
 
-    /// Adds a ping or a pong in front of the messages, at a frame's boundary. A pong takes the place of
-    /// one that still waits: only the latest ping must be answered, RFC 6455 section 5.5.3.
+    /// Adds a ping or a pong in front of the messages, at a frame's boundary. Where many pongs wait, it
+    /// takes the last one's place: only the latest ping must be answered, RFC 6455 section 5.5.3.
     pub fn push_control(&mut self, frame: Rc<Frame>) {
         let started = usize::from(self.front_written > 0);
         let mut place = started;
+        let mut pongs = 0;
         for (at, waiting) in self.frames.iter_mut().enumerate().skip(started) {
             match waiting.class {
                 FrameClass::Pong if frame.class == FrameClass::Pong => {
-                    self.bytes = self.bytes - waiting.bytes.len() + frame.bytes.len();
-                    *waiting = frame;
-                    return;
+                    pongs += 1;
+                    place = at + 1;
+                    if pongs >= PONGS_MAX {
+                        self.bytes = self.bytes - waiting.bytes.len() + frame.bytes.len();
+                        *waiting = frame;
+                        return;
+                    }
                 }
                 FrameClass::Pong | FrameClass::Ping => place = at + 1,
                 FrameClass::Broadcast | FrameClass::Ordered => break,
@@ -243,8 +252,15 @@ mod tests {
         outbox.push_control(frame("1", FrameClass::Pong));
         outbox.push_control(frame("!", FrameClass::Ping));
         outbox.push_control(frame("2", FrameClass::Pong));
-        assert_eq!(rest(&outbox), "bc2!def");
-        assert_eq!(outbox.bytes(), 7);
+        assert_eq!(rest(&outbox), "bc1!2def");
+        assert_eq!(outbox.bytes(), 8);
+        for _ in 0..100 {
+            outbox.push_control(frame("3", FrameClass::Pong));
+        }
+        assert_eq!(
+            rest(&outbox),
+            format!("bc1!2{}def", "3".repeat(PONGS_MAX - 2))
+        );
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::{
     collections::HashSet,
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -136,6 +139,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             connections_max,
             heartbeats,
             epoch,
+            has_started: AtomicBool::new(false),
         };
         tokio::spawn(Arc::new(admin).serve(listener));
         let stop_nats = CancellationToken::new();

@@ -181,14 +181,20 @@ impl Session {
     /// A session that opens now. The first ping comes within the last quarter of its period, by `spread`
     /// (any number), so that connections that opened together are not pinged together.
     pub fn new(now: Tick, limits: &SessionLimits, spread: u32) -> Self {
-        let early = limits.ping_period / 4 * (spread % 64) / 64;
         Self {
             decoder: Decoder::default(),
             phase: Phase::Open,
             last_pong: now,
-            next_ping: now.after_at_most(limits.ping_period.saturating_sub(early)),
+            next_ping: first_ping(now, limits, spread),
             since: now,
         }
+    }
+
+    /// Goes over to other limits: their periods begin now, so that a shorter one ends nobody who has not
+    /// had the time to answer.
+    pub fn handle_new_limits(&mut self, now: Tick, limits: &SessionLimits, spread: u32) {
+        self.last_pong = now;
+        self.next_ping = first_ping(now, limits, spread);
     }
 
     /// Whether messages may be queued for it.
@@ -310,7 +316,7 @@ impl Session {
             return Some(Due::Close(CloseCause::MessageUnfinished));
         }
         if now >= self.next_ping {
-            self.next_ping = now.after_at_most(limits.ping_period);
+            self.next_ping = now.after(limits.ping_period);
             return Some(Due::Ping);
         }
         None
@@ -332,6 +338,11 @@ impl Session {
             &format!("{}{hint}", cause.reason()),
         ))
     }
+}
+
+fn first_ping(now: Tick, limits: &SessionLimits, spread: u32) -> Tick {
+    let early = limits.ping_period / 4 * (spread % 64) / 64;
+    now.after_at_most(limits.ping_period.saturating_sub(early))
 }
 
 #[cfg(test)]
@@ -479,7 +490,7 @@ mod tests {
         assert_eq!(session.handle_timeout(at(31), None, &LIMITS), None);
         events(&mut session, &[b"\x8a\x00"], at(40));
         assert_eq!(
-            session.handle_timeout(at(60), None, &LIMITS),
+            session.handle_timeout(at(61), None, &LIMITS),
             Some(Due::Ping)
         );
         assert_eq!(session.handle_timeout(at(61), None, &LIMITS), None);
@@ -498,6 +509,25 @@ mod tests {
         assert_eq!(session.close(CloseCause::Draining, "", at(101)), None);
         let over = Some(Due::Abort(CloseCause::CloseTimeout));
         assert_eq!(session.handle_timeout(at(107), None, &LIMITS), over);
+    }
+
+    #[test]
+    fn shorter_periods_begin_when_they_come() {
+        let mut session = Session::new(at(0), &LIMITS, 0);
+        let short = SessionLimits {
+            ping_period: Duration::from_secs(1),
+            pong_wait: Duration::from_secs(3),
+            ..LIMITS
+        };
+        session.handle_new_limits(at(20), &short, 0);
+        assert_eq!(session.handle_timeout(at(20), None, &short), None);
+        assert_eq!(
+            session.handle_timeout(at(21), None, &short),
+            Some(Due::Ping)
+        );
+        assert_eq!(session.handle_timeout(at(22), None, &short), None);
+        let late = Some(Due::Close(CloseCause::PongTimeout));
+        assert_eq!(session.handle_timeout(at(24), None, &short), late);
     }
 
     #[test]

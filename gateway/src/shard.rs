@@ -218,12 +218,7 @@ impl Shard {
             route.metrics.opened.inc();
             route.metrics.connections.inc();
         }
-        for pattern in state.hub.subscribe(slot, &patterns) {
-            self.nats.send(ToNats::Subscribe {
-                shard: self.id,
-                pattern,
-            });
-        }
+        state.hub.subscribe(slot, &patterns);
         let key = ConnectionKey { slot, generation };
         let client = self.client(key);
         for queue in queues {

@@ -258,6 +258,12 @@ impl Connection {
         self.extras.as_ref().and_then(|extras| extras.closing)
     }
 
+    /// Its route's limits have changed.
+    pub fn handle_new_limits(&mut self, around: &Surroundings<'_>) {
+        self.session
+            .handle_new_limits(around.now, &around.route.session, self.generation);
+    }
+
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
         let waiting = self.outbox.waiting_since();
@@ -283,13 +289,13 @@ impl Connection {
         }
     }
 
-    /// Says close. A drain lets go first what is queued; any other cause drops it.
+    /// Says close, behind what is queued, save where there is too much of that.
     pub fn close(&mut self, cause: CloseCause, hint: &str, now: Tick) {
         let Some(bytes) = self.session.close(cause, hint, now) else {
             return;
         };
         self.extras.get_or_insert_default().closing = Some(cause);
-        if !matches!(cause, CloseCause::Draining | CloseCause::RouteChanged) {
+        if matches!(cause, CloseCause::SlowConsumer | CloseCause::OutOfMemory) {
             self.outbox.drop_unstarted();
         }
         self.outbox

@@ -7,6 +7,13 @@ use wsgateway_crds::{
 };
 
 use super::ConfigError;
+use crate::interest::SHARDS_MAX;
+
+/// The routes that there may be: each request is compared with them one by one.
+const ROUTES_MAX: usize = 64;
+
+/// The NATS servers that there may be.
+const SERVERS_MAX: usize = 16;
 
 /// The largest message that a route may allow: longer ones would be held in memory whole.
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
@@ -17,6 +24,17 @@ fn rule(holds: bool, sentence: impl FnOnce() -> String) -> Result<(), ConfigErro
     } else {
         Err(ConfigError::Rule(sentence()))
     }
+}
+
+pub(super) fn check_boot(boot: &file::Boot) -> Result<(), ConfigError> {
+    let servers = boot.nats.servers.len();
+    rule((1..=SERVERS_MAX).contains(&servers), || {
+        format!("nats.servers must name 1 to {SERVERS_MAX} servers")
+    })?;
+    let shards = boot.listen.shards.unwrap_or(1);
+    rule((1..=SHARDS_MAX).contains(&shards), || {
+        format!("listen.shards must be 1 to {SHARDS_MAX}")
+    })
 }
 
 pub(super) fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigError> {
@@ -49,6 +67,9 @@ pub(super) fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigE
 }
 
 pub(super) fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
+    rule((1..=ROUTES_MAX).contains(&routes.len()), || {
+        format!("routes must hold 1 to {ROUTES_MAX} routes")
+    })?;
     for (at, route) in routes.iter().enumerate() {
         let name = &route.name;
         for other in routes.iter().take(at) {

@@ -18,7 +18,7 @@ use super::{
     consumer::Api,
     pull::{Worker, WorkerParts},
 };
-use crate::exchange::{ClientId, QueueId, QueueStatus, ShardInbox, ToNats};
+use crate::exchange::{ClientId, QueueId, QueueState, QueueStatus, ShardInbox, ToNats};
 
 /// What a queue's worker is told.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +100,15 @@ impl Registry {
             ops,
         });
         (id, status)
+    }
+
+    /// Whether some queue has not been looked at yet.
+    pub(super) fn is_opening(&self) -> bool {
+        let queues = self.lock();
+        queues
+            .by_id
+            .values()
+            .any(|queue| queue.status.get() == QueueState::Opening)
     }
 
     pub(super) fn retain(&self, kept: &HashSet<QueueId>) {

@@ -1,7 +1,7 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
 use std::{
-    cell::RefCell, convert::Infallible, future::ready, io, net::SocketAddr, rc::Rc, time::Duration,
+    cell::RefCell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use tokio::{
 
 use super::Shard;
 use crate::{
+    exchange::ToNats,
     metrics::ReasonLabel,
     upgrade::{Accepted, Conditions, accept},
 };
@@ -69,8 +70,7 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let accepted = RefCell::new(None);
-    let service =
-        service_fn(|request| ready(Ok::<_, Infallible>(answer(shard, &request, &accepted))));
+    let service = service_fn(|request| answer(shard, request, &accepted));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
     // outlives the handshake, neither its read buffer nor a channel.
     let handshake = http1::Builder::new()
@@ -81,8 +81,9 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     match timeout(limit, handshake).await {
         Ok(Ok(parts)) => {
             let stream = parts.io.into_inner();
-            if let Some(accepted) = accepted.borrow_mut().take() {
+            if let Some((accepted, hold)) = accepted.take() {
                 shard.open(stream, &parts.read_buf, accepted);
+                drop(hold);
             }
         }
         Ok(Err(error)) => {
@@ -107,11 +108,11 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     }
 }
 
-fn answer(
-    shard: &Shard,
-    request: &Request<Incoming>,
-    accepted: &RefCell<Option<Accepted>>,
-) -> Response<Full<Bytes>> {
+async fn answer(
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    accepted: &RefCell<Option<(Accepted, Hold)>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let live = shard.state.borrow().live.clone();
     let conditions = Conditions {
         live: &live,
@@ -119,20 +120,66 @@ fn answer(
         connections_max: shard.connections_max.min(live.connections_max as usize),
         nats_connected: shard.nats.is_connected(),
     };
-    match accept(request, conditions) {
+    Ok(match accept(&request, conditions) {
         Ok((request, response)) => {
-            *accepted.borrow_mut() = Some(request);
+            let hold = Hold::new(shard, &request.patterns);
+            hold.until_known().await;
+            accepted.replace(Some((request, hold)));
             response
         }
         Err(refusal) => {
             let reason = refusal.reason();
-            shard
-                .metrics
-                .refused
-                .get_or_create(&ReasonLabel { reason })
-                .inc();
+            let label = ReasonLabel { reason };
+            shard.metrics.refused.get_or_create(&label).inc();
             tracing::debug!(reason, "{refusal}");
             refusal.response()
+        }
+    })
+}
+
+/// The patterns of a handshake under way. A client that has its answer may count on getting what is
+/// published from then on, so the answer waits until messages of its patterns reach this shard: a round
+/// trip to NATS for the first client of a pattern, nothing for all others.
+struct Hold {
+    shard: Rc<Shard>,
+    patterns: Vec<Arc<str>>,
+}
+
+impl Hold {
+    fn new(shard: &Rc<Shard>, patterns: &[Arc<str>]) -> Self {
+        let new = shard.state.borrow_mut().hub.hold(patterns);
+        for pattern in new {
+            let shard_id = shard.id;
+            shard.nats.send(ToNats::Subscribe {
+                shard: shard_id,
+                pattern,
+            });
+        }
+        Self {
+            shard: shard.clone(),
+            patterns: patterns.to_vec(),
+        }
+    }
+
+    async fn until_known(&self) {
+        for pattern in &self.patterns {
+            if self.shard.state.borrow().hub.is_known(pattern) {
+                continue;
+            }
+            self.shard.nats.subscribed(pattern.clone()).await;
+            self.shard.state.borrow_mut().hub.set_known(pattern);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let lost = self.shard.state.borrow_mut().hub.release(&self.patterns);
+        for pattern in lost {
+            self.shard.nats.send(ToNats::Unsubscribe {
+                shard: self.shard.id,
+                pattern,
+            });
         }
     }
 }

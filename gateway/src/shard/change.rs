@@ -26,6 +26,8 @@ impl Shard {
     /// longer there in their form: they are closed, paced as a drain.
     pub(super) fn reload(self: &Rc<Self>, live: Arc<LiveConfig>) {
         let mut leaving = Vec::new();
+        let mut timed_anew = Vec::new();
+        let now = self.now();
         let mut state = self.state.borrow_mut();
         for at in 0..state.routes.len() {
             let Some(route) = state.routes.get_mut(at).filter(|route| !route.is_retired) else {
@@ -33,7 +35,12 @@ impl Shard {
             };
             let new = live.routes.iter().find(|new| new.name == route.config.name);
             match new {
-                Some(new) if new.continues(&route.config) => route.config = new.clone(),
+                Some(new) if new.continues(&route.config) => {
+                    if new.session != route.config.session {
+                        timed_anew.push(at);
+                    }
+                    route.config = new.clone();
+                }
                 changed => {
                     route.is_retired = true;
                     let cause = match changed {
@@ -54,6 +61,17 @@ impl Shard {
         }
         state.outbox = live.outbox;
         state.live = live;
+        let timed_anew: Vec<_> = state
+            .connections
+            .iter()
+            .filter(|(_, connection)| timed_anew.contains(&usize::from(connection.route)))
+            .map(|(slot, connection)| connection.key(slot as u32))
+            .collect();
+        for key in timed_anew {
+            state.with(self, key, now, |connection, around| {
+                connection.handle_new_limits(around);
+            });
+        }
         drop(state);
         if !leaving.is_empty() {
             spawn_local(self.clone().close_paced(leaving));
