@@ -144,8 +144,11 @@ pub(crate) fn heading(
     text
 }
 
-/// What was aimed at, and reached.
+/// What was aimed at, and reached; nothing where no goal was measured.
 pub(crate) fn goals(goals: &[Goal]) -> String {
+    if goals.iter().all(|goal| goal.reached.is_none()) {
+        return String::new();
+    }
     let mut text = "\n## Goals\n\n| | at most | reached | |\n|---|---|---|---|\n".to_owned();
     for goal in goals {
         let reached = goal
