@@ -277,7 +277,7 @@ fn raise_descriptor_limit() -> usize {
             soft
         }
     };
-    tracing::info!(limit, "descriptors");
+    tracing::debug!(limit, "descriptors");
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 

@@ -9,7 +9,11 @@ use clap::Parser;
 
 /// What was typed.
 #[derive(Debug, Parser)]
-#[command(name = "wsgateway-operator", version, about = "Makes gateways of WsGateways")]
+#[command(
+    name = "wsgateway-operator",
+    version,
+    about = "Makes gateways of WsGateways"
+)]
 struct Args {}
 
 fn main() -> ExitCode {

@@ -40,6 +40,8 @@ pub struct Program {
     pub stop_signal: Signal,
     /// How long it may take to end after that. Then it is killed.
     pub stop_patience: Duration,
+    /// Lines with this mark are not shown. nats-server introduces itself in twenty.
+    pub unshown: Option<&'static str>,
 }
 
 /// What every child is given.
@@ -248,6 +250,7 @@ mod tests {
             ready,
             stop_signal: Signal::SIGTERM,
             stop_patience: Duration::from_millis(300),
+            unshown: None,
         }
     }
 

@@ -37,6 +37,7 @@ pub fn program(path: &Path, state: &StateDir, port: u16) -> Result<Program, Stat
         ready: Ready::NatsInfo((Ipv4Addr::LOCALHOST, port).into()),
         stop_signal: Signal::SIGTERM,
         stop_patience: STOP_PATIENCE,
+        unshown: Some("[INF]"),
     })
 }
 

@@ -148,6 +148,7 @@ pub fn program(path: &Path, state: &StateDir, ask: SocketAddr, status: &str) -> 
         ready: Ready::Answers(ask, status.to_owned()),
         stop_signal: Signal::SIGQUIT,
         stop_patience: STOP_PATIENCE,
+        unshown: None,
     }
 }
 

@@ -104,6 +104,7 @@ pub fn program(
         ready: Ready::Ok(place.admin.address(), "/readyz".to_owned()),
         stop_signal: Signal::SIGTERM,
         stop_patience: live.drain.period.get() + live.websocket.write_wait.get() + STOP_MARGIN,
+        unshown: None,
     }
 }
 

@@ -87,7 +87,7 @@ impl Keeper {
         };
         let pid = process.id().map_or(0, u32::cast_signed);
         self.context.record(&self.program.name, pid);
-        let mut lines = Lines::follow(&mut process, &self.program.name, self.context.console);
+        let mut lines = Lines::follow(&mut process, &self.program, self.context.console);
         let mut was_ready = false;
         let told = loop {
             tokio::select! {

@@ -10,6 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::Program;
 use crate::local::console::{Console, LINE_BYTES_MAX};
 
 /// How long the last lines of a child that ended may take to arrive.
@@ -24,7 +25,7 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn follow(
         process: &mut tokio::process::Child,
-        name: &str,
+        program: &Program,
         console: Console,
     ) -> Self {
         let mut lines = Self {
@@ -32,10 +33,10 @@ impl Lines {
             last: Arc::default(),
         };
         if let Some(stdout) = process.stdout.take() {
-            lines.pass_on(stdout, name, console);
+            lines.pass_on(stdout, program, console);
         }
         if let Some(stderr) = process.stderr.take() {
-            lines.pass_on(stderr, name, console);
+            lines.pass_on(stderr, program, console);
         }
         lines
     }
@@ -43,13 +44,16 @@ impl Lines {
     fn pass_on(
         &mut self,
         output: impl AsyncRead + Unpin + Send + 'static,
-        name: &str,
+        program: &Program,
         console: Console,
     ) {
-        let name = name.to_owned();
+        let name = program.name.clone();
+        let unshown = program.unshown;
         let last = Arc::clone(&self.last);
         self.tasks.spawn(each_line(output, move |line| {
-            console.line(&name, line);
+            if !unshown.is_some_and(|mark| line.contains(mark)) {
+                console.line(&name, line);
+            }
             if !line.trim().is_empty() {
                 line.trim()
                     .clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
