@@ -1,36 +1,33 @@
 //! The whole process: what is started in which order, what it hears, and how it ends.
 
+mod fleet;
+
 use std::{
     collections::HashSet,
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
-    runtime::{Builder, LocalOptions},
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    time::{sleep, timeout},
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
+use wsgateway_crds::config as file;
 
+use self::fleet::{Common, Fleet};
 use crate::{
     admin::Admin,
-    config::{Args, ConfigError, ConfigFiles, LiveConfig, RouteQueue, shards},
-    exchange::{ShardId, ShardInbox, ToShard, shard_channel},
+    config::{Args, ConfigError, ConfigFiles, LiveConfig, ReadConfig, RouteQueue, shards},
+    exchange::{QueueId, ToShard},
     metrics::{Metrics, ResultLabel},
     nats::{self, NatsHandle},
-    session::CLOSE_WAIT,
-    shard::{self, ShardParts},
     upgrade::Gate,
     watch,
 };
@@ -38,6 +35,9 @@ use crate::{
 /// Descriptors that are not for clients: listeners, NATS, the admin port, files, handshakes that are
 /// refused.
 const DESCRIPTORS_RESERVED: usize = 256;
+
+/// The share of the remaining descriptors that clients may take, in percent.
+const DESCRIPTORS_PERCENT: usize = 95;
 
 /// Why the process does not run, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A thread or a runtime cannot be had.
+    /// A thread, a runtime or a watcher cannot be had.
     #[error("cannot start")]
     Start(#[source] io::Error),
     /// A shard ended by itself.
@@ -71,11 +71,7 @@ pub enum Error {
 pub fn check(args: &Args) -> Result<(), Error> {
     let read = ConfigFiles::new(args).read()?;
     nats::check(&read.boot.nats)?;
-    let mut no_queue = |_: &_| RouteQueue {
-        id: crate::exchange::QueueId(0),
-        status: Arc::default(),
-    };
-    LiveConfig::new(&read.live, &mut no_queue)?;
+    check_live(&read.live)?;
     Ok(())
 }
 
@@ -87,158 +83,205 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let epoch = Instant::now();
     let files = ConfigFiles::new(args);
     let read = files.read()?;
-    warn_of_unknown(&read.unknown);
     let descriptors = raise_descriptor_limit();
     let control = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Start)?;
     control.block_on(async {
-        let mut registry = Registry::default();
-        let metrics = Metrics::register(&mut registry);
-        let nats_metrics = nats::NatsMetrics::register(&mut registry);
-        let (handle, nats) = nats::new(read.boot.nats.clone(), nats_metrics)?;
-        let live = Arc::new(live_config(&read.live, &handle)?);
-
-        let connections_max = descriptors.saturating_sub(DESCRIPTORS_RESERVED) * 95 / 100;
-        report_limits(&metrics, &live, connections_max);
-        let gate = Arc::new(Gate::default());
-        let mut fleet = Fleet::default();
-        let count = shards(&read.boot);
-        for id in 0..count {
-            let address = read.boot.listen.clients;
-            let listener = shard::listen(address, live.pong_wait())
-                .map_err(|source| Error::Listen { address, source })?;
-            let (inbox, outlet) = shard_channel();
-            let heartbeat = Arc::new(AtomicU64::new(0));
-            fleet.inboxes.push(inbox);
-            fleet.heartbeats.push(heartbeat.clone());
-            fleet.start(ShardParts {
-                id: ShardId(id),
-                shards: count,
-                listener,
-                outlet,
-                nats: handle.clone(),
-                gate: gate.clone(),
-                connections_max,
-                metrics: metrics.clone(),
-                epoch,
-                live: live.clone(),
-                heartbeat,
-            })?;
-        }
-        let address = read.boot.listen.admin;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| Error::Listen { address, source })?;
-        let heartbeats = fleet.heartbeats.clone();
-        let admin = Admin {
-            registry,
-            nats: handle.clone(),
-            gate: gate.clone(),
-            connections_max,
-            heartbeats,
-            epoch,
-            has_started: AtomicBool::new(false),
-        };
-        tokio::spawn(Arc::new(admin).serve(listener));
-        let stop_nats = CancellationToken::new();
-        let nats = tokio::spawn(nats.run(fleet.inboxes.clone(), stop_nats.clone()));
-        tracing::info!(
-            clients = %read.boot.listen.clients,
-            admin = %read.boot.listen.admin,
-            shards = count,
-            "serving"
-        );
-
-        let live = serve(&files, live, &read.live, &handle, &metrics, &mut fleet).await?;
-        gate.start_draining();
-        metrics.draining.set(1);
-        let result = fleet.drain(&live.drain, live.write_wait()).await;
-        stop_nats.cancel();
-        if nats.await.is_err() {
-            tracing::error!("the NATS side has failed");
-        }
-        tracing::info!("ended");
-        result
+        let mut signals = Signals::new()?;
+        let mut process = Process::start(files, read, descriptors, epoch).await?;
+        process.serve(&mut signals).await?;
+        process.drain().await;
+        Ok(())
     })
 }
 
-/// Serves until it is told to end: reloads meanwhile. Returns the configuration of then.
-async fn serve(
-    files: &ConfigFiles,
+/// What asks the process for something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let of = |kind| signal(kind).map_err(Error::Start);
+        Ok(Self {
+            terminate: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+            hangup: of(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// All that runs.
+struct Process {
+    files: ConfigFiles,
+    /// What the files said when they were last taken over.
+    boot: file::Boot,
+    written: file::Live,
     live: Arc<LiveConfig>,
-    written: &wsgateway_crds::config::Live,
-    nats: &NatsHandle,
-    metrics: &Metrics,
-    fleet: &mut Fleet,
-) -> Result<Arc<LiveConfig>, Error> {
-    let (mut live, mut written) = (live, written.clone());
-    let mut end = signal(SignalKind::terminate()).map_err(Error::Start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Start)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Start)?;
-    let mut changes = watch::changes(files).map_err(Error::Start)?;
-    loop {
-        tokio::select! {
-            _ = end.recv() => { tracing::info!("SIGTERM: draining"); return Ok(live) }
-            _ = interrupt.recv() => { tracing::info!("SIGINT: draining"); return Ok(live) }
-            _ = hangup.recv() => {}
-            Some(()) = changes.recv() => {}
-            () = fleet.failure() => return Err(Error::ShardFailed),
-        }
-        let result = match reload(files, &written, nats) {
-            Ok(Some((new, text))) => {
-                live = new;
-                written = text;
-                report_limits(metrics, &live, usize::MAX);
-                fleet.tell(|| ToShard::Reload(live.clone()));
-                tracing::info!(routes = live.routes.len(), "configuration reloaded");
-                "applied"
-            }
-            Ok(None) => "unchanged",
-            Err(error) => {
-                tracing::error!(
-                    reason = error.reason(),
-                    "{error}; the old configuration stays"
-                );
-                "rejected"
-            }
+    /// What the descriptors allow.
+    connections_max: usize,
+    metrics: Metrics,
+    gate: Arc<Gate>,
+    fleet: Fleet,
+    nats: NatsHandle,
+    nats_task: JoinHandle<()>,
+    stop_nats: CancellationToken,
+}
+
+impl Process {
+    async fn start(
+        files: ConfigFiles,
+        read: ReadConfig,
+        descriptors: usize,
+        epoch: Instant,
+    ) -> Result<Self, Error> {
+        warn_of_unknown(&read.unknown);
+        let ReadConfig {
+            boot,
+            live: written,
+            ..
+        } = read;
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let nats_metrics = nats::NatsMetrics::register(&mut registry);
+        let (nats, nats_side) = nats::new(boot.nats.clone(), nats_metrics)?;
+        let live = Arc::new(live_config(&written, &nats)?);
+        let connections_max =
+            descriptors.saturating_sub(DESCRIPTORS_RESERVED) * DESCRIPTORS_PERCENT / 100;
+        report_limits(&metrics, &live, connections_max);
+        let gate = Arc::new(Gate::default());
+
+        let common = Common {
+            nats: nats.clone(),
+            gate: gate.clone(),
+            connections_max,
+            metrics: metrics.clone(),
+            epoch,
+            live: live.clone(),
         };
-        metrics.reloads.get_or_create(&ResultLabel { result }).inc();
+        let count = shards(&boot);
+        let fleet = Fleet::start(boot.listen.clients, count, &common)?;
+        let admin = Admin {
+            registry,
+            nats: nats.clone(),
+            gate: gate.clone(),
+            connections_max,
+            heartbeats: fleet.heartbeats(),
+            epoch,
+            has_started: AtomicBool::new(false),
+        };
+        let address = boot.listen.admin;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| Error::Listen { address, source })?;
+        tokio::spawn(Arc::new(admin).serve(listener));
+        let stop_nats = CancellationToken::new();
+        let nats_task = tokio::spawn(nats_side.run(fleet.inboxes(), stop_nats.clone()));
+        let file::Listen { clients, admin, .. } = &boot.listen;
+        tracing::info!(%clients, %admin, shards = count, "serving");
+        Ok(Self {
+            files,
+            boot,
+            written,
+            live,
+            connections_max,
+            metrics,
+            gate,
+            fleet,
+            nats,
+            nats_task,
+            stop_nats,
+        })
+    }
+
+    /// Serves until it is told to end: reloads meanwhile.
+    async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
+        let mut changes = watch::changes(&self.files).map_err(Error::Start)?;
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => {
+                    tracing::info!("SIGTERM: draining");
+                    return Ok(());
+                }
+                _ = signals.interrupt.recv() => {
+                    tracing::info!("SIGINT: draining");
+                    return Ok(());
+                }
+                _ = signals.hangup.recv() => {}
+                Some(()) = changes.recv() => {}
+                () = self.fleet.ended() => return Err(Error::ShardFailed),
+            }
+            let result = match self.reload() {
+                Ok(result) => result,
+                Err(error) => {
+                    let reason = error.reason();
+                    tracing::error!(reason, "{error}; the old configuration stays");
+                    "rejected"
+                }
+            };
+            let label = ResultLabel { result };
+            self.metrics.reloads.get_or_create(&label).inc();
+        }
+    }
+
+    fn reload(&mut self) -> Result<&'static str, ConfigError> {
+        let ReadConfig {
+            boot,
+            live: written,
+            unknown,
+        } = self.files.read()?;
+        if boot != self.boot {
+            tracing::warn!(
+                "the part `boot` has changed: that takes effect when the process starts anew"
+            );
+            self.boot = boot;
+        }
+        if written == self.written {
+            return Ok("unchanged");
+        }
+        warn_of_unknown(&unknown);
+        self.live = Arc::new(live_config(&written, &self.nats)?);
+        self.written = written;
+        let queues = self.live.routes.iter().flat_map(|route| &route.queues);
+        let queues: HashSet<_> = queues.map(|queue| queue.id).collect();
+        self.nats.retain_queues(&queues);
+        report_limits(&self.metrics, &self.live, self.connections_max);
+        self.fleet.tell(|| ToShard::Reload(self.live.clone()));
+        tracing::info!(routes = self.live.routes.len(), "configuration reloaded");
+        Ok("applied")
+    }
+
+    /// Ends: first out of readiness, then the connections, last what NATS still has to hear.
+    async fn drain(mut self) {
+        self.gate.start_draining();
+        self.metrics.draining.set(1);
+        self.fleet
+            .drain(&self.live.drain, self.live.write_wait())
+            .await;
+        self.stop_nats.cancel();
+        if self.nats_task.await.is_err() {
+            tracing::error!("the NATS side has failed");
+        }
+        tracing::info!("ended");
     }
 }
 
-type Reloaded = (Arc<LiveConfig>, wsgateway_crds::config::Live);
-
-fn reload(
-    files: &ConfigFiles,
-    written: &wsgateway_crds::config::Live,
-    nats: &NatsHandle,
-) -> Result<Option<Reloaded>, ConfigError> {
-    let read = files.read()?;
-    if read.live == *written {
-        return Ok(None);
-    }
-    warn_of_unknown(&read.unknown);
-    let live = live_config(&read.live, nats)?;
-    let queues: HashSet<_> = live
-        .routes
-        .iter()
-        .flat_map(|route| route.queues.iter().map(|queue| queue.id))
-        .collect();
-    nats.retain_queues(&queues);
-    Ok(Some((Arc::new(live), read.live)))
-}
-
-fn live_config(
-    live: &wsgateway_crds::config::Live,
-    nats: &NatsHandle,
-) -> Result<LiveConfig, ConfigError> {
-    // Nothing is asked of NATS before the whole configuration is known to hold.
+/// Whether a part `live` holds together. Nothing is asked of NATS.
+fn check_live(live: &file::Live) -> Result<(), ConfigError> {
     LiveConfig::new(live, &mut |_| RouteQueue {
-        id: crate::exchange::QueueId(0),
+        id: QueueId(0),
         status: Arc::default(),
-    })?;
+    })
+    .map(drop)
+}
+
+fn live_config(live: &file::Live, nats: &NatsHandle) -> Result<LiveConfig, ConfigError> {
+    // Queues are opened only once the whole is known to hold.
+    check_live(live)?;
     LiveConfig::new(live, &mut |queue| {
         let (id, status) = nats.queue(queue);
         RouteQueue { id, status }
@@ -246,9 +289,9 @@ fn live_config(
 }
 
 fn warn_of_unknown(unknown: &[String]) {
-    for path in unknown {
+    for field in unknown {
         tracing::warn!(
-            field = path,
+            field,
             "the configuration has a field that this version does not know"
         );
     }
@@ -279,87 +322,4 @@ fn raise_descriptor_limit() -> usize {
     };
     tracing::debug!(limit, "descriptors");
     usize::try_from(limit).unwrap_or(usize::MAX)
-}
-
-/// The shards and their threads.
-#[derive(Debug, Default)]
-struct Fleet {
-    inboxes: Vec<ShardInbox>,
-    heartbeats: Vec<Arc<AtomicU64>>,
-    threads: Vec<JoinHandle<()>>,
-    /// Closed once every thread has ended; a message when one has.
-    ended: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>,
-}
-
-/// Says that its thread has ended, however it ended.
-struct SaysEnd(mpsc::Sender<()>);
-
-impl Drop for SaysEnd {
-    fn drop(&mut self) {
-        // Nobody listens only when the process ends.
-        let _ = self.0.try_send(());
-    }
-}
-
-impl Fleet {
-    fn start(&mut self, parts: ShardParts) -> Result<(), Error> {
-        let (ended, _) = self.ended.get_or_insert_with(|| mpsc::channel(1_024));
-        let says_end = SaysEnd(ended.clone());
-        let thread = thread::Builder::new()
-            .name(format!("shard-{}", parts.id.0))
-            .spawn(move || {
-                let _says_end = says_end;
-                let runtime = Builder::new_current_thread()
-                    .enable_all()
-                    .build_local(LocalOptions::default());
-                let ran = runtime.and_then(|runtime| runtime.block_on(shard::run(parts)));
-                if let Err(error) = ran {
-                    tracing::error!(%error, "a shard cannot run");
-                }
-            })
-            .map_err(Error::Start)?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    fn tell(&self, message: impl Fn() -> ToShard) {
-        for inbox in &self.inboxes {
-            inbox.send(message());
-        }
-    }
-
-    /// Returns when a shard has ended.
-    async fn failure(&mut self) {
-        match &mut self.ended {
-            Some((_, ended)) => {
-                ended.recv().await;
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Accepts on for as long as proxies may take to hear, then closes all connections at their pace and
-    /// waits for the last, for a bounded time.
-    async fn drain(
-        &mut self,
-        drain: &wsgateway_crds::config::Drain,
-        write_wait: Duration,
-    ) -> Result<(), Error> {
-        sleep(drain.propagation.get()).await;
-        self.tell(|| ToShard::Drain);
-        let limit = drain.period.get() + write_wait + CLOSE_WAIT;
-        let all = async {
-            for _ in 0..self.threads.len() {
-                self.failure().await;
-            }
-        };
-        let all: std::pin::Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(all);
-        if timeout(limit, all).await.is_err() {
-            tracing::warn!(
-                seconds = limit.as_secs(),
-                "some connections did not end in time"
-            );
-        }
-        Ok(())
-    }
 }
