@@ -116,9 +116,9 @@ impl PublishError {
     /// The stable name of the error.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Disconnected => "disconnected",
-            Self::Full(..) => "full",
-            Self::TooLarge => "too_large",
+            Self::Disconnected => "Disconnected",
+            Self::Full(..) => "Full",
+            Self::TooLarge => "TooLarge",
         }
     }
 }

@@ -869,7 +869,7 @@ async fn a_thousand_messages_over_clients_that_come_and_go() {
         assert_eq!(header("Wsgateway-Stream"), "JOBS");
         assert_eq!(header("Wsgateway-Consumer"), "workers");
         assert_eq!(header("Wsgateway-Deliveries"), "4");
-        assert_eq!(header("Wsgateway-Reason"), "client_gone");
+        assert_eq!(header("Wsgateway-Reason"), "ClientGone");
         let payload = String::from_utf8(message.payload.to_vec()).unwrap();
         assert_eq!(header("Wsgateway-Subject"), format!("jobs.{payload}"));
         dead_payloads.insert(payload);
@@ -905,7 +905,7 @@ async fn what_no_client_may_be_given_goes_to_the_dead_letters_at_once() {
     let headers = message.headers.unwrap();
     assert_eq!(
         headers.get("Wsgateway-Reason").unwrap().as_str(),
-        "undeliverable"
+        "Undeliverable"
     );
     work.receipt(1, 2);
     eventually("empty", || async {

@@ -154,7 +154,7 @@ impl Link {
                 warn!("the NATS server will shut down");
                 self.lame_duck.notify_one();
             }
-            Event::SlowConsumer(_) => self.metrics.drop_messages(DropReason::subscription_full, 1),
+            Event::SlowConsumer(_) => self.metrics.drop_messages(DropReason::SubscriptionFull, 1),
             Event::ServerError(error) => warn!(%error, "the NATS server reports an error"),
             Event::ClientError(error) => self.report_failure(&error.to_string()),
             Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}

@@ -65,14 +65,13 @@ pub struct DropLabels {
 
 /// Why a message did not reach the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the values of the label")]
 pub enum DropReason {
     /// A shard is too far behind.
-    shard_behind,
+    ShardBehind,
     /// A subscription's buffer was full.
-    subscription_full,
+    SubscriptionFull,
     /// Accepted from a client, but NATS went away before it was sent.
-    disconnected,
+    Disconnected,
 }
 
 /// Why a client's message was not taken.
@@ -193,10 +192,10 @@ impl QueueMetrics {
 
     pub(super) fn set_state(&self, labels: &QueueLabels, now: Option<QueueState>) {
         for (state, name) in [
-            (QueueState::Opening, "opening"),
-            (QueueState::Ready, "ready"),
-            (QueueState::Unavailable, "unavailable"),
-            (QueueState::Conflict, "conflict"),
+            (QueueState::Opening, "Opening"),
+            (QueueState::Ready, "Ready"),
+            (QueueState::Unavailable, "Unavailable"),
+            (QueueState::Conflict, "Conflict"),
         ] {
             let QueueLabels { stream, consumer } = labels.clone();
             let labels = StateLabels {

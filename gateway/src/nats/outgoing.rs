@@ -117,7 +117,7 @@ impl Outgoing {
             .iter()
             .map(|(_, payload)| payload.len())
             .sum();
-        metrics.drop_messages(DropReason::disconnected, waiting.messages.len());
+        metrics.drop_messages(DropReason::Disconnected, waiting.messages.len());
         waiting.messages.clear();
         drop(waiting);
         self.release(bytes, shards);

@@ -287,7 +287,7 @@ impl Pump {
         for (shard, inbox) in (0..).map(ShardId).zip(&self.shards) {
             if wanted_by_any.contains(shard) && !inbox.publish(round.clone()) {
                 self.metrics
-                    .drop_messages(DropReason::shard_behind, round.len());
+                    .drop_messages(DropReason::ShardBehind, round.len());
             }
         }
         was_full

@@ -61,9 +61,9 @@ impl DeadReason {
     /// The stable name of the reason.
     pub fn reason(self) -> &'static str {
         match self {
-            Self::DeliveriesExhausted => "deliveries_exhausted",
-            Self::ClientGone => "client_gone",
-            Self::Undeliverable => "undeliverable",
+            Self::DeliveriesExhausted => "DeliveriesExhausted",
+            Self::ClientGone => "ClientGone",
+            Self::Undeliverable => "Undeliverable",
         }
     }
 }
