@@ -168,7 +168,12 @@ impl Nats {
     pub fn subscribe(&self, subject: &str) -> Subscription<'_> {
         let subscriber = self.runtime.block_on(async {
             let subscriber = self.client.subscribe(subject.to_owned()).await.unwrap();
-            self.client.flush().await.unwrap();
+            // A flush only writes. What comes back from the server behind the subscription shows that
+            // the server knows it.
+            let inbox = self.client.new_inbox();
+            let mut echo = self.client.subscribe(inbox.clone()).await.unwrap();
+            self.client.publish(inbox, "".into()).await.unwrap();
+            echo.next().await.expect("the server should answer");
             subscriber
         });
         Subscription {
