@@ -205,8 +205,17 @@ pub struct Subscription<'a> {
 impl Subscription<'_> {
     /// The next payload, or nothing when none came in that time.
     pub fn next(&mut self, within: Duration) -> Option<Vec<u8>> {
-        let next = async { tokio::time::timeout(within, self.subscriber.next()).await };
-        Some(self.nats.runtime.block_on(next).ok()??.payload.to_vec())
+        let next = async {
+            loop {
+                let message = self.subscriber.next().await?;
+                // What is sent to an inbox is somebody's answer, and also means `>`.
+                if !message.subject.starts_with("_INBOX.") {
+                    return Some(message.payload.to_vec());
+                }
+            }
+        };
+        let limited = async { tokio::time::timeout(within, next).await };
+        self.nats.runtime.block_on(limited).ok()?
     }
 
     /// All payloads until none has come for that time.

@@ -88,11 +88,10 @@ fn clients_outlive_a_nats_server_that_is_killed_and_comes_back() {
         Some(1013),
         "a message is refused, never buffered"
     );
-    let said = gateway.process.lines().join("\n").to_lowercase();
-    assert!(
-        said.contains("nats") && said.contains("disconnect"),
-        "the log says so"
-    );
+    until_true("the log says so", SOON, || {
+        let said = gateway.process.lines().join("\n").to_lowercase();
+        said.contains("nats") && said.contains("disconnect")
+    });
 
     server.restart();
     let nats = server.client();

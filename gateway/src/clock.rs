@@ -20,15 +20,6 @@ impl Tick {
         Self(self.0.saturating_add(tenths(duration)).saturating_add(1))
     }
 
-    /// This tick and a part of a duration later, not rounded up.
-    #[must_use]
-    pub fn after_at_most(self, duration: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(u32::try_from(duration.as_millis() / 100).unwrap_or(u32::MAX)),
-        )
-    }
-
     /// Whether so much has passed since this tick.
     pub fn is_older_than(self, duration: Duration, now: Self) -> bool {
         now >= self.after(duration)

@@ -342,7 +342,7 @@ impl Session {
 
 fn first_ping(now: Tick, limits: &SessionLimits, spread: u32) -> Tick {
     let early = limits.ping_period / 4 * (spread % 64) / 64;
-    now.after_at_most(limits.ping_period.saturating_sub(early))
+    now.after(limits.ping_period.saturating_sub(early))
 }
 
 #[cfg(test)]
@@ -484,16 +484,16 @@ mod tests {
         let mut session = Session::new(at(0), &LIMITS, 0);
         assert_eq!(session.handle_timeout(at(29), None, &LIMITS), None);
         assert_eq!(
-            session.handle_timeout(at(30), None, &LIMITS),
+            session.handle_timeout(at(31), None, &LIMITS),
             Some(Due::Ping)
         );
-        assert_eq!(session.handle_timeout(at(31), None, &LIMITS), None);
+        assert_eq!(session.handle_timeout(at(32), None, &LIMITS), None);
         events(&mut session, &[b"\x8a\x00"], at(40));
         assert_eq!(
-            session.handle_timeout(at(61), None, &LIMITS),
+            session.handle_timeout(at(62), None, &LIMITS),
             Some(Due::Ping)
         );
-        assert_eq!(session.handle_timeout(at(61), None, &LIMITS), None);
+        assert_eq!(session.handle_timeout(at(62), None, &LIMITS), None);
         let late = Some(Due::Close(CloseCause::PongTimeout));
         assert_eq!(session.handle_timeout(at(101), None, &LIMITS), late);
         let stuck = Some(Due::Abort(CloseCause::WriteTimeout));
@@ -522,10 +522,10 @@ mod tests {
         session.handle_new_limits(at(20), &short, 0);
         assert_eq!(session.handle_timeout(at(20), None, &short), None);
         assert_eq!(
-            session.handle_timeout(at(21), None, &short),
+            session.handle_timeout(at(22), None, &short),
             Some(Due::Ping)
         );
-        assert_eq!(session.handle_timeout(at(22), None, &short), None);
+        assert_eq!(session.handle_timeout(at(23), None, &short), None);
         let late = Some(Due::Close(CloseCause::PongTimeout));
         assert_eq!(session.handle_timeout(at(24), None, &short), late);
     }
