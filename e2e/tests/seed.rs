@@ -410,6 +410,11 @@ routes:
             client.process.kill();
         }
         pause(Duration::from_millis(100));
+        // What they have printed counts to the last line: they have answered for it.
+        for client in &mut clients {
+            client.process.kill();
+            client.process.exit(SOON);
+        }
         note(&mut done, &clients);
     }
     let last = [start()];
