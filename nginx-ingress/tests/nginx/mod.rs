@@ -18,10 +18,10 @@ pub(crate) struct Nginx {
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 
 impl Nginx {
-    /// The program that `NGINX_BIN` names, or the first on `PATH` or in /usr/sbin. Without one the
+    /// The program that `WSGW_NGINX` names, or the first on `PATH` or in /usr/sbin. Without one the
     /// test is skipped and says so past the test harness's capture; in CI that is a failure.
     pub(crate) fn find() -> Option<Self> {
-        let named = env::var_os("NGINX_BIN").map(PathBuf::from);
+        let named = env::var_os("WSGW_NGINX").map(PathBuf::from);
         let path = env::var_os("PATH").unwrap_or_default();
         let found = named.into_iter().chain(
             env::split_paths(&path)
