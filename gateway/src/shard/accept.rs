@@ -22,7 +22,8 @@ use crate::{
     upgrade::{Accepted, Conditions, accept},
 };
 
-/// How many handshakes a shard has under way at once. Each holds some 20 KB until it is done.
+/// How many handshakes a shard has under way at once. Each holds hyper's two buffers of
+/// 8 KiB until it is done.
 const HANDSHAKES_MAX: usize = 1_024;
 
 /// The largest request head. A handshake has no need of more.

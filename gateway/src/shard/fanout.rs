@@ -143,7 +143,8 @@ impl Shard {
     }
 
     /// Messages of one pattern: every subscriber gets the same frames, so nothing is queued for those
-    /// that keep up. With a window of 16 messages this costs about half of queueing and flushing.
+    /// that keep up. Against queueing and flushing this takes off 8 and 2 % of the CPU per delivery with one
+    /// message under way, 5 and 15 % with sixteen (1,000 and 5,000 connections, medians of three).
     async fn broadcast(&self, pattern: &str, run: &[&Publication]) {
         let forms = Forms::new(run, self.now());
         let targets = self.targets(pattern);
