@@ -218,11 +218,6 @@ impl Subscription<'_> {
         self.nats.runtime.block_on(limited).ok()?
     }
 
-    /// All payloads until none has come for that time.
-    pub fn until_silence(&mut self, silence: Duration) -> Vec<Vec<u8>> {
-        std::iter::from_fn(|| self.next(silence)).collect()
-    }
-
     /// The given number of payloads, or fewer when they did not come in that time.
     pub fn take(&mut self, count: usize, within: Duration) -> Vec<Vec<u8>> {
         let deadline = Instant::now() + within;

@@ -142,11 +142,6 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// Ends its input.
-    pub fn end_input(&mut self) {
-        self.input = None;
-    }
-
     /// Sends it alone a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid().cast_signed()), signal);

@@ -206,11 +206,6 @@ impl RawSocket {
         self.socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// This side's address.
-    pub fn local_address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap().as_socket().unwrap()
-    }
-
     /// Reads once into `unread`, or says why there was nothing to read.
     fn read_more(&mut self, deadline: Instant) -> Option<Received> {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -31,6 +31,9 @@ const SHARD_STUCK_AFTER: Duration = Duration::from_secs(20);
 /// How long a request to the admin port may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long accepting rests when there is no descriptor left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 /// What the admin port tells.
 #[derive(Debug)]
 pub struct Admin {
@@ -55,7 +58,7 @@ impl Admin {
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             };
             let admin = self.clone();

@@ -255,7 +255,8 @@ impl Hub {
     }
 
     /// How many patterns have subscribers.
-    pub fn patterns(&self) -> usize {
+    #[cfg(test)]
+    fn patterns(&self) -> usize {
         self.patterns.len()
     }
 }

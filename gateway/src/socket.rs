@@ -115,8 +115,6 @@ pub struct Counts {
     pub sent_bytes: u64,
     /// Frames dropped by a policy.
     pub dropped_oldest: u64,
-    /// Publishes that NATS could not take.
-    pub publish_stalls: u64,
 }
 
 impl Connection {
@@ -159,11 +157,6 @@ impl Connection {
         self.session.is_open() && self.ended.is_none()
     }
 
-    /// How it ended, once it has.
-    pub fn ended(&self) -> Option<End> {
-        self.ended
-    }
-
     /// The bytes of its outbox and of its unfinished message.
     pub fn held_bytes(&self) -> usize {
         let stalled = self
@@ -185,8 +178,8 @@ impl Connection {
         }
         loop {
             self.resume(around);
-            let read_all = self.read(cx, scratch, around);
-            let written_all = self.poll_flush(cx);
+            let read = self.read(cx, scratch, around);
+            self.poll_flush(cx);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
             }
@@ -199,18 +192,14 @@ impl Connection {
                 self.ended = Some(end);
                 return Poll::Ready(end);
             }
-            match (read_all, self.can_resume(around)) {
-                (_, true) => {}
-                (ReadProgress::MoreWaits, _) => {
-                    // Others of the shard first.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                (ReadProgress::Pending, _) => {
-                    debug_assert!(written_all || !self.outbox.is_empty());
-                    return Poll::Pending;
-                }
+            if self.can_resume(around) {
+                continue;
             }
+            if read == ReadProgress::MoreWaits {
+                // Others of the shard first.
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
         }
     }
 

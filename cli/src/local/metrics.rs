@@ -1,7 +1,7 @@
 //! What `wsgw local` tells Prometheus, on one page: nginx's connections, how its children fare, and what each worker
 //! says of itself.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, body::Incoming, header};
@@ -21,6 +21,9 @@ use super::{
 
 /// Prometheus and a person with curl: more at once is a mistake.
 const CONNECTIONS_MAX: usize = 32;
+
+/// How long accepting rests when there is no descriptor left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Names the child of a metric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,7 +111,7 @@ impl Metrics {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => {
                     let Ok((stream, _)) = accepted else {
                         // Out of descriptors, most likely: they come back with time alone.
-                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        tokio::time::sleep(ACCEPT_RETRY).await;
                         continue;
                     };
                     let metrics = Arc::clone(&metrics);

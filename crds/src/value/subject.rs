@@ -111,12 +111,6 @@ impl Pattern {
     pub fn overlaps(&self, other: &Self) -> bool {
         patterns_overlap(&self.0, &other.0)
     }
-
-    /// The pattern as a subject, where it has no wildcard.
-    #[must_use]
-    pub fn as_subject(&self) -> Option<Subject> {
-        (!self.0.contains(['*', '>'])).then(|| Subject(self.0.clone()))
-    }
 }
 
 /// Whether the pattern means the subject. Both are taken to be well formed.

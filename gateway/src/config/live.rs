@@ -104,12 +104,12 @@ impl Route {
         self.path == old.path
             && self.subjects == old.subjects
             && ids(self) == ids(old)
-            && publish_names(&self.from_client) == publish_names(&old.from_client)
+            && publish_template(&self.from_client) == publish_template(&old.from_client)
     }
 }
 
 /// The template of a publishing route whose values were taken from the request.
-fn publish_names(from_client: &FromClient) -> Option<&Template> {
+fn publish_template(from_client: &FromClient) -> Option<&Template> {
     match from_client {
         FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
         _ => None,

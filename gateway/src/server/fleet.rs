@@ -69,7 +69,7 @@ impl Fleet {
             let listener = shard::listen(address, common.live.pong_wait())
                 .map_err(|source| Error::Listen { address, source })?;
             let (inbox, outlet) = shard_channel();
-            let heartbeat = Arc::new(AtomicU64::new(millis(common.epoch.elapsed())));
+            let heartbeat = Arc::new(AtomicU64::new(0));
             fleet.inboxes.push(inbox);
             fleet.heartbeats.push(heartbeat.clone());
             let Common {
@@ -155,8 +155,4 @@ fn start_thread(parts: ShardParts, says_end: SaysEnd) -> Result<(), Error> {
         })
         .map(drop)
         .map_err(Error::Start)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -57,7 +57,6 @@ fn report(shard: &Shard, state: &mut State) {
             sent,
             sent_bytes,
             dropped_oldest,
-            ..
         } = counts;
         for (counter, count) in [
             (&route.metrics.received, received),

@@ -97,7 +97,6 @@ impl Connection {
         match around.nats.try_publish(subject, payload) {
             Ok(()) => {}
             Err(PublishError::Full(subject, payload)) => {
-                around.counts.publish_stalls += 1;
                 self.stall(Stall::Publish(subject, payload));
             }
             Err(PublishError::TooLarge) => self.close(CloseCause::MessageTooBig, "", around.now),

@@ -167,23 +167,20 @@ impl Connection {
         }
     }
 
-    /// Writes what waits, and asks to be woken where something is left. Whether nothing is.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> bool {
-        loop {
-            if self.ended.is_some() {
-                return true;
-            }
+    /// Writes what waits, and asks to be woken where something is left.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) {
+        while self.ended.is_none() {
             if let Err(_broken) = self.write_out() {
                 self.ended = Some(self.lost());
-                return true;
+                return;
             }
             if self.outbox.is_empty() {
-                return true;
+                return;
             }
             match self.stream.poll_write_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.ended = Some(self.lost()),
-                Poll::Pending => return false,
+                Poll::Pending => return,
             }
         }
     }

@@ -168,11 +168,6 @@ impl ListenAddress {
         Self::try_from(address)
     }
 
-    /// The address.
-    pub const fn as_socket_addr(self) -> SocketAddr {
-        self.0
-    }
-
     fn spelling(self) -> String {
         self.to_string()
     }
