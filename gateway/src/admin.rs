@@ -1,4 +1,4 @@
-//! The admin port: liveness, readiness, metrics. It runs apart from the shards, so that no fan-out stalls
+//! The admin port: liveness, readiness, metrics, and which configuration runs. It runs apart from the shards, so that no fan-out stalls
 //! it, and it tells of a shard that stalls.
 
 use std::{
@@ -22,7 +22,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-use crate::{metrics, nats::NatsHandle, upgrade::Gate};
+use wsgateway_crds::report::Report;
+
+use crate::{metrics, nats::NatsHandle, revision::Revisions, upgrade::Gate};
 
 /// How long a shard may go without a sweep before the process counts as stuck. A sweep is due every
 /// 0.1 s; a machine that is short of CPU may delay it by seconds.
@@ -43,6 +45,8 @@ pub struct Admin {
     pub nats: NatsHandle,
     /// The open connections.
     pub gate: Arc<Gate>,
+    /// The configuration that runs.
+    pub revisions: Arc<Revisions>,
     /// What the descriptors allow.
     pub connections_max: usize,
     /// The shards' last sweeps, in milliseconds since the epoch.
@@ -85,14 +89,14 @@ impl Admin {
             "/livez" => said(self.liveness()),
             "/readyz" => said(self.readiness()),
             "/metrics" => {
-                let mut response = text(StatusCode::OK, &metrics::render(&self.registry));
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                response
-                    .headers_mut()
-                    .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-                response
+                of_kind(kind, metrics::render(&self.registry))
             }
-            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics\n"),
+            "/status" => match serde_json::to_string(&self.report()) {
+                Ok(report) => of_kind("application/json", report),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error}\n")),
+            },
+            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /metrics /status\n"),
         }
     }
 
@@ -135,6 +139,26 @@ impl Admin {
         }
         Ok(())
     }
+
+    fn report(&self) -> Report {
+        let (live_hash, rejected) = self.revisions.live();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_hash: self.revisions.boot_hash().to_owned(),
+            live_hash,
+            rejected,
+            connections: self.gate.open() as u64,
+            draining: self.gate.is_draining(),
+            nats: self.nats.report(),
+        }
+    }
+}
+
+fn of_kind(kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 fn said(result: Result<(), String>) -> Response<Full<Bytes>> {

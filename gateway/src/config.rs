@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use wsgateway_crds::config as file;
+use wsgateway_crds::{config as file, report};
 
 pub use self::live::{LiveConfig, Route, RouteQueue, RouteSubject};
 
@@ -86,6 +86,15 @@ impl ConfigError {
     }
 }
 
+/// What is wrong with a file, and which text that was.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The hash of the text. Empty when it could not be read.
+    pub hash: String,
+    /// What is wrong.
+    pub error: ConfigError,
+}
+
 /// The files that the configuration comes from, read anew at each call.
 #[derive(Debug, Clone)]
 pub struct ConfigFiles {
@@ -93,13 +102,17 @@ pub struct ConfigFiles {
     live: Option<PathBuf>,
 }
 
-/// What the files say: the parts, the fields in them that are not known, and their text.
+/// What the files say: the parts, the hashes of their texts, and the fields that are not known.
 #[derive(Debug)]
 pub struct ReadConfig {
     /// What only a restart changes.
     pub boot: file::Boot,
     /// What a reload changes.
     pub live: file::Live,
+    /// The hash of the text of the file with the part `boot`.
+    pub boot_hash: String,
+    /// The hash of the text of the file with the part `live`: often the same file.
+    pub live_hash: String,
     /// The paths of fields that this version does not know.
     pub unknown: Vec<String>,
 }
@@ -122,38 +135,56 @@ impl ConfigFiles {
     ///
     /// # Errors
     /// When one cannot be read, or is not of the right form.
-    pub fn read(&self) -> Result<ReadConfig, ConfigError> {
-        let (config, mut unknown) = parse(&self.config, file::Config::read)?;
-        let live = match (&self.live, config.live) {
-            (Some(path), _) => {
-                let (live, more) = parse(path, file::Live::read)?;
-                unknown.extend(more);
-                live
-            }
-            (None, Some(live)) => live,
-            (None, None) => return Err(ConfigError::NoLive(self.config.clone())),
+    pub fn read(&self) -> Result<ReadConfig, Refusal> {
+        let (config, mut unknown, boot_hash) = parse(&self.config, file::Config::read)?;
+        let refuse = |error| Refusal {
+            hash: boot_hash.clone(),
+            error,
         };
-        rules::check_boot(&config.boot)?;
+        let (live, live_hash) = match (&self.live, config.live) {
+            (Some(path), _) => {
+                let (live, more, hash) = parse(path, file::Live::read)?;
+                unknown.extend(more);
+                (live, hash)
+            }
+            (None, Some(live)) => (live, boot_hash.clone()),
+            (None, None) => return Err(refuse(ConfigError::NoLive(self.config.clone()))),
+        };
+        rules::check_boot(&config.boot).map_err(refuse)?;
         Ok(ReadConfig {
             boot: config.boot,
             live,
+            boot_hash,
+            live_hash,
             unknown,
         })
     }
 }
 
+/// What a file says, the fields in it that are not known, and the hash of its text.
 fn parse<T>(
     path: &Path,
-    read: impl FnOnce(&str) -> Result<T, file::ConfigError>,
-) -> Result<T, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
+    read: impl FnOnce(&str) -> Result<(T, Vec<String>), file::ConfigError>,
+) -> Result<(T, Vec<String>, String), Refusal> {
+    let path = || path.to_owned();
+    let text = fs::read_to_string(path()).map_err(|source| Refusal {
+        hash: String::new(),
+        error: ConfigError::Read {
+            path: path(),
+            source,
+        },
     })?;
-    read(&text).map_err(|error| ConfigError::Form {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })
+    let hash = report::hash(&text);
+    match read(&text) {
+        Ok((value, unknown)) => Ok((value, unknown, hash)),
+        Err(error) => Err(Refusal {
+            hash,
+            error: ConfigError::Form {
+                path: path(),
+                message: error.to_string(),
+            },
+        }),
+    }
 }
 
 /// The shards that a part `boot` asks for: its number, else the CPU limit or the cores, at most eight.

@@ -11,7 +11,9 @@ use std::sync::{
 
 use tokio::sync::mpsc;
 
-use crate::{config::LiveConfig, frame::PreparedFrame, publication::Publication};
+use crate::{
+    config::LiveConfig, frame::PreparedFrame, publication::Publication, revision::Handover,
+};
 
 /// How many bytes of publications may wait for one shard. A shard that is so far behind is stalled;
 /// what comes then is dropped and counted, so that the NATS side's memory stays bounded.
@@ -53,8 +55,8 @@ pub enum ToShard {
     Deliveries(Vec<Delivery>),
     /// There is room again for what clients publish.
     PublishRoom,
-    /// The configuration has changed.
-    Reload(Arc<LiveConfig>),
+    /// The configuration has changed. The shard says when it has gone over to it.
+    Reload(Arc<LiveConfig>, Arc<Handover>),
     /// Stop accepting and close what is open.
     Drain,
 }

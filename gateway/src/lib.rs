@@ -12,8 +12,8 @@
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket), [`session`] (protocol
 //!   state) and [`outbox`] (what is still to be sent), all free of IO;
 //! - [`socket`], the only socket IO;
-//! - around them [`server`], [`config`], [`watch`], [`admin`], [`drain`], [`metrics`], [`telemetry`] and
-//!   [`clock`].
+//! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
+//!   [`telemetry`] and [`clock`].
 
 pub mod nats;
 
@@ -40,6 +40,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod metrics;
+pub mod revision;
 pub mod server;
 pub mod telemetry;
 pub mod watch;

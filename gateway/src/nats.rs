@@ -36,7 +36,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use wsgateway_crds::config;
+use wsgateway_crds::{config, report::NatsReport};
 
 pub use self::metrics::{
     DeadLabels, DropLabels, DropReason, NatsMetrics, QueueLabels, QueueMetrics, RefusalLabels,
@@ -195,6 +195,11 @@ impl NatsHandle {
     /// Whether it ever was: readiness waits for that, and does not fall when NATS goes away.
     pub fn has_connected(&self) -> bool {
         self.shared.link.has_connected()
+    }
+
+    /// What there is to say of the connection.
+    pub fn report(&self) -> NatsReport {
+        self.shared.link.report()
     }
 
     /// Tells the NATS side something. Never waits; what may be told is bounded by the connections that

@@ -16,18 +16,21 @@ use tokio::{
     net::TcpListener,
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use wsgateway_crds::config as file;
+use wsgateway_crds::{config as file, report::Rejected};
 
 use self::fleet::{Common, Fleet};
 use crate::{
     admin::Admin,
-    config::{Args, ConfigError, ConfigFiles, LiveConfig, ReadConfig, RouteQueue, shards},
+    config::{Args, ConfigError, ConfigFiles, LiveConfig, ReadConfig, Refusal, RouteQueue, shards},
     exchange::{QueueId, ToShard},
     metrics::{Metrics, ResultLabel},
     nats::{self, NatsHandle},
+    revision::Revisions,
+    telemetry::chain,
     upgrade::Gate,
     watch,
 };
@@ -64,6 +67,12 @@ pub enum Error {
     ShardFailed,
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Config(refusal.error)
+    }
+}
+
 /// Whether the configuration could be run with.
 ///
 /// # Errors
@@ -82,7 +91,6 @@ pub fn check(args: &Args) -> Result<(), Error> {
 pub fn run(args: &Args) -> Result<(), Error> {
     let epoch = Instant::now();
     let files = ConfigFiles::new(args);
-    let read = files.read()?;
     let descriptors = raise_descriptor_limit();
     let control = Builder::new_current_thread()
         .enable_all()
@@ -90,8 +98,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
         .map_err(Error::Start)?;
     control.block_on(async {
         let mut signals = Signals::new()?;
+        // Watched before it is read: a change between the two would go unnoticed.
+        let watched = watch::changes(&files).map_err(Error::Start);
+        let read = files.read()?;
+        let mut changes = watched?;
         let mut process = Process::start(files, read, descriptors, epoch).await?;
-        process.serve(&mut signals).await?;
+        process.serve(&mut signals, &mut changes).await?;
         process.drain().await;
         Ok(())
     })
@@ -121,6 +133,8 @@ struct Process {
     /// What the files said when they were last taken over.
     boot: file::Boot,
     written: file::Live,
+    live_hash: String,
+    revisions: Arc<Revisions>,
     live: Arc<LiveConfig>,
     /// What the descriptors allow.
     connections_max: usize,
@@ -139,12 +153,14 @@ impl Process {
         descriptors: usize,
         epoch: Instant,
     ) -> Result<Self, Error> {
-        warn_of_unknown(&read.unknown);
         let ReadConfig {
             boot,
             live: written,
-            ..
+            boot_hash,
+            live_hash,
+            unknown,
         } = read;
+        warn_of_unknown(&unknown);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
@@ -154,6 +170,7 @@ impl Process {
             descriptors.saturating_sub(DESCRIPTORS_RESERVED) * DESCRIPTORS_PERCENT / 100;
         report_limits(&metrics, &live, connections_max);
         let gate = Arc::new(Gate::default());
+        let revisions = Arc::new(Revisions::new(boot_hash, live_hash.clone()));
 
         let common = Common {
             nats: nats.clone(),
@@ -169,6 +186,7 @@ impl Process {
             registry,
             nats: nats.clone(),
             gate: gate.clone(),
+            revisions: revisions.clone(),
             connections_max,
             heartbeats: fleet.heartbeats(),
             epoch,
@@ -187,6 +205,8 @@ impl Process {
             files,
             boot,
             written,
+            live_hash,
+            revisions,
             live,
             connections_max,
             metrics,
@@ -199,8 +219,11 @@ impl Process {
     }
 
     /// Serves until it is told to end: reloads meanwhile.
-    async fn serve(&mut self, signals: &mut Signals) -> Result<(), Error> {
-        let mut changes = watch::changes(&self.files).map_err(Error::Start)?;
+    async fn serve(
+        &mut self,
+        signals: &mut Signals,
+        changes: &mut mpsc::Receiver<()>,
+    ) -> Result<(), Error> {
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => {
@@ -217,9 +240,8 @@ impl Process {
             }
             let result = match self.reload() {
                 Ok(result) => result,
-                Err(error) => {
-                    let reason = error.reason();
-                    tracing::error!(reason, "{error}; the old configuration stays");
+                Err(refusal) => {
+                    self.reject(refusal);
                     "rejected"
                 }
             };
@@ -228,10 +250,12 @@ impl Process {
         }
     }
 
-    fn reload(&mut self) -> Result<&'static str, ConfigError> {
+    fn reload(&mut self) -> Result<&'static str, Refusal> {
         let ReadConfig {
             boot,
             live: written,
+            boot_hash: _,
+            live_hash,
             unknown,
         } = self.files.read()?;
         if boot != self.boot {
@@ -240,19 +264,47 @@ impl Process {
             );
             self.boot = boot;
         }
-        if written == self.written {
-            return Ok("unchanged");
+        let result = if written == self.written {
+            "unchanged"
+        } else {
+            warn_of_unknown(&unknown);
+            self.go_over(written).map_err(|error| Refusal {
+                hash: live_hash.clone(),
+                error,
+            })?;
+            "applied"
+        };
+        self.revisions.accept();
+        // One that says the same in other words goes to the shards too: then its hash is reported.
+        if live_hash != self.live_hash {
+            let handover = self.revisions.hand_over(&live_hash, self.fleet.count());
+            self.fleet
+                .tell(|| ToShard::Reload(self.live.clone(), handover.clone()));
+            self.live_hash = live_hash;
         }
-        warn_of_unknown(&unknown);
+        Ok(result)
+    }
+
+    fn go_over(&mut self, written: file::Live) -> Result<(), ConfigError> {
         self.live = Arc::new(live_config(&written, &self.nats)?);
         self.written = written;
         let queues = self.live.routes.iter().flat_map(|route| &route.queues);
         let queues: HashSet<_> = queues.map(|queue| queue.id).collect();
         self.nats.retain_queues(&queues);
         report_limits(&self.metrics, &self.live, self.connections_max);
-        self.fleet.tell(|| ToShard::Reload(self.live.clone()));
         tracing::info!(routes = self.live.routes.len(), "configuration reloaded");
-        Ok("applied")
+        Ok(())
+    }
+
+    fn reject(&self, Refusal { hash, error }: Refusal) {
+        let reason = error.reason();
+        let message = chain(&error);
+        tracing::error!(reason, "{message}; the old configuration stays");
+        self.revisions.reject(Rejected {
+            hash,
+            reason: reason.to_owned(),
+            message,
+        });
     }
 
     /// Ends: first out of readiness, then the connections, last what NATS still has to hear.

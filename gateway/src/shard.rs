@@ -174,7 +174,10 @@ impl Shard {
                         self.deliver(deliveries);
                     }
                     ToShard::PublishRoom => self.wake_publishers(),
-                    ToShard::Reload(live) => self.reload(live),
+                    ToShard::Reload(live, handover) => {
+                        self.reload(live);
+                        handover.taken();
+                    }
                     ToShard::Drain => drained = Some(spawn_local(self.clone().drain())),
                 }
                 match outlet.receiver.try_recv() {

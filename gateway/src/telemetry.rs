@@ -1,6 +1,6 @@
 //! Logs: a line an event on standard error, for people or as JSON.
 
-use std::io::IsTerminal;
+use std::{error::Error, io::IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -19,4 +19,16 @@ pub fn start(format: LogFormat) {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
+}
+
+/// An error and what lies beneath it, in a line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut beneath = error.source();
+    while let Some(source) = beneath {
+        line.push_str(": ");
+        line.push_str(&source.to_string());
+        beneath = source.source();
+    }
+    line
 }

@@ -1,24 +1,33 @@
 //! The connection to NATS: who we say we are, how we come back, and what is known about it.
 
+mod failure;
+
 use std::{
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use async_nats::{AuthError, Client, ConnectOptions, Event, ServerAddr, connection::State};
+use async_nats::{
+    AuthError, Client, ClientError, ConnectOptions, Event, ServerAddr, connection::State,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
-use wsgateway_crds::config::{self, NatsCredentials};
+use wsgateway_crds::{
+    config::{self, NatsCredentials},
+    report::NatsReport,
+};
 
+use self::failure::Failure;
 use super::{
     NatsConfigError, identity,
     metrics::{DropReason, NatsMetrics},
 };
+use crate::telemetry::chain;
 
 /// A server that is silent for so long is asked whether it lives; it is given up when two are not
 /// answered.
@@ -67,7 +76,8 @@ pub(super) struct Link {
     has_connected: AtomicBool,
     state: watch::Sender<LinkState>,
     lame_duck: Notify,
-    last_failure: Mutex<Option<(String, Instant)>>,
+    /// Why it does not stand, and when that was told last.
+    failure: Mutex<Option<(Failure, Instant)>>,
     metrics: NatsMetrics,
 }
 
@@ -78,7 +88,7 @@ impl Link {
             has_connected: AtomicBool::new(false),
             state: watch::Sender::default(),
             lame_duck: Notify::new(),
-            last_failure: Mutex::new(None),
+            failure: Mutex::new(None),
             metrics,
         }
     }
@@ -110,6 +120,29 @@ impl Link {
         self.state.subscribe()
     }
 
+    /// What there is to say of it.
+    pub(super) fn report(&self) -> NatsReport {
+        if self.is_connected() {
+            return NatsReport {
+                connected: true,
+                reason: String::new(),
+                message: String::new(),
+            };
+        }
+        let known = self.failure().as_ref().map(|(failure, _)| failure.clone());
+        let Failure { reason, message } =
+            known.unwrap_or_else(|| Failure::unknown(self.has_connected()));
+        NatsReport {
+            connected: false,
+            reason: reason.to_owned(),
+            message,
+        }
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<(Failure, Instant)>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Compares the client's state with what was known.
     pub(super) fn observe(&self) {
         let Some(client) = self.client.get() else {
@@ -139,6 +172,7 @@ impl Link {
                 let server = client.try_server_info().unwrap_or_default();
                 info!(server = %server.server_name, connects, "connected to NATS");
                 self.has_connected.store(true, Ordering::Relaxed);
+                *self.failure() = None;
             } else {
                 warn!("disconnected from NATS");
             }
@@ -156,7 +190,12 @@ impl Link {
             }
             Event::SlowConsumer(_) => self.metrics.drop_messages(DropReason::SubscriptionFull, 1),
             Event::ServerError(error) => warn!(%error, "the NATS server reports an error"),
-            Event::ClientError(error) => self.report_failure(&error.to_string()),
+            Event::ClientError(ClientError::Other(text)) => {
+                if let Some(failure) = Failure::of_client(text) {
+                    self.fail(failure);
+                }
+            }
+            Event::ClientError(error) => warn!(%error, "the NATS client reports an error"),
             Event::Connected | Event::Disconnected | Event::Draining | Event::Closed => {}
         }
         self.observe();
@@ -164,16 +203,14 @@ impl Link {
 
     /// An attempt to connect has failed. There are many in an outage: one a while is told, and one for
     /// each new reason.
-    fn report_failure(&self, error: &str) {
-        let mut last = self
-            .last_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn fail(&self, failure: Failure) {
+        let mut last = self.failure();
         match &*last {
-            Some((text, at)) if text == error && at.elapsed() < FAILURE_LOG_INTERVAL => {}
+            Some((known, at)) if *known == failure && at.elapsed() < FAILURE_LOG_INTERVAL => {}
             _ => {
-                warn!(error, "cannot connect to NATS, trying again");
-                *last = Some((error.to_owned(), Instant::now()));
+                let Failure { reason, message } = &failure;
+                warn!(reason, "cannot connect to NATS, trying again: {message}");
+                *last = Some((failure, Instant::now()));
             }
         }
     }
@@ -239,7 +276,7 @@ pub(super) async fn connect(
     // Other crates in the process may bring in a second provider; rustls then wants to be told.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (events, delays) = (link.clone(), link.clone());
-    let mut options = authenticated(config.credentials.as_ref())
+    let mut options = authenticated(config.credentials.as_ref(), link)
         .name(format!("wsgateway {}", hostname()))
         .retry_on_initial_connect()
         .connection_timeout(CONNECT_TIMEOUT)
@@ -291,19 +328,18 @@ pub(super) fn servers(config: &config::Nats) -> Result<Vec<ServerAddr>, NatsConf
 
 /// Options that read the credentials' files at each attempt to connect, so that a Secret that was
 /// rotated takes effect with the next connection. The certificates' files are read so by the client.
-fn authenticated(credentials: Option<&NatsCredentials>) -> ConnectOptions {
+fn authenticated(credentials: Option<&NatsCredentials>, link: &Arc<Link>) -> ConnectOptions {
     let Some(credentials) = credentials.cloned() else {
         return ConnectOptions::new();
     };
+    let link = link.clone();
     ConnectOptions::with_auth_callback(move |nonce| {
         // A few hundred bytes from memory: the control thread may wait for them.
         let auth = identity::authenticate(&credentials, &nonce);
         std::future::ready(auth.map_err(|error| {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot authenticate with NATS"
-            );
-            AuthError::new(error.reason())
+            let reason = error.reason();
+            link.fail(Failure::new(reason, chain(&error)));
+            AuthError::new(reason)
         }))
     })
 }

@@ -107,6 +107,11 @@ impl Fleet {
         self.heartbeats.clone()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.inboxes.len()
+    }
+
     pub(super) fn tell(&self, message: impl Fn() -> ToShard) {
         for inbox in &self.inboxes {
             inbox.send(message());
@@ -124,7 +129,7 @@ impl Fleet {
         sleep(drain.propagation.get()).await;
         self.tell(|| ToShard::Drain);
         let limit = drain.period.get() + write_wait + CLOSE_WAIT;
-        let count = self.inboxes.len();
+        let count = self.count();
         let all = async {
             for _ in 0..count {
                 self.ended().await;
