@@ -8,20 +8,29 @@
 
 mod exposure;
 mod limits;
+mod monitoring;
 mod nats;
+mod pods;
 mod reference;
 mod rollout;
 mod route;
+mod scaling;
 mod schema;
 mod status;
 mod websocket;
 
 pub use exposure::{
-    Affinity, Buffering, Exposure, SecretTls, SelfSignedTls, StatusPage, Tls, TlsType,
+    Affinity, Buffering, CertManagerTls, Exposure, ExposureType, HttpRoute, Ingress, IssuerKind,
+    IssuerRef, LoadBalancer, ParentRef, SecretTls, SelfSignedTls, StatusPage, Tls, TlsType,
+    Upstream,
 };
 pub use limits::{Limits, Outbox};
+pub use monitoring::{DashboardMode, MetricsMode, Monitoring, RulesMode};
 pub use nats::{
     CaRef, CaRefKind, Credentials, CredentialsType, JetStreamApi, KeyRef, Nats, NatsTls, SecretRef,
+};
+pub use pods::{
+    NetworkPolicy, NetworkPolicyMode, PodDisruptionBudget, PodMetadata, PodTemplate, Upgrade,
 };
 pub use reference::reference;
 pub use rollout::{Drain, RetryAfter, Rollout};
@@ -29,8 +38,9 @@ pub use route::{
     Acknowledge, Core, DeadLetter, FromClient, FromClientType, Payload, Publish, Queue, Route,
     SlowConsumer, SlowConsumerPolicy, Source, SourceType,
 };
+pub use scaling::{KedaScaling, Metric, MetricType, Scaling, ScalingType};
 pub use schema::{SizeText, pattern_meaning};
-pub use status::WsGatewayStatus;
+pub use status::{ExposureStatus, NotExpressedStatus, RevisionStatus, WsGatewayStatus};
 pub use websocket::WebSocket;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -123,6 +133,20 @@ pub struct WsGatewaySpec {
     #[serde(default = "three")]
     #[schemars(range(min = 0, max = 1_000))]
     pub replicas: u32,
+    /// With `true` the operator changes nothing, and goes on reporting; what runs keeps running.
+    /// Default `false`. Example: `paused: true`
+    #[serde(default)]
+    pub paused: bool,
+    /// The gateways' image. Default: the one that belongs to the operator's version.
+    /// Example: `image: registry.example.com/wsgateway:1.2.3`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::image")]
+    pub image: Option<String>,
+    /// Whether a newer operator may replace gateways whose spec has not changed. `Automatic`: it may, one `WsGateway`
+    /// at a time, and it stops at the first that does not become ready. `OnSpecChange`: it waits until the spec
+    /// changes in something that replaces them anyway. Default `Automatic`. Example: `upgrade: OnSpecChange`
+    #[serde(default)]
+    pub upgrade: Upgrade,
     /// How the gateways reach NATS. Example: `nats: {servers: ["nats://nats.shop.svc:4222"]}`
     #[serde(default)]
     pub nats: Nats,
@@ -150,6 +174,27 @@ pub struct WsGatewaySpec {
     /// Example: `rollout: {drain: {period: 2m}}`
     #[serde(default)]
     pub rollout: Rollout,
+    /// What changes replicas by load. It writes the replicas of this object through its scale subresource.
+    /// Default: nothing does.
+    /// Example: `scaling: {type: HPA, maxReplicas: 12, metrics: [{type: CPU, averageUtilization: 70}]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+    /// What is made for Prometheus and Grafana. Example: `monitoring: {labels: {release: kube-prometheus}}`
+    #[serde(default)]
+    pub monitoring: Monitoring,
+    /// Who may reach the gateways' pods. Default: everyone.
+    /// Example: `networkPolicy: {mode: Enabled, clientNamespaces: [ingress-nginx]}`
+    #[serde(default)]
+    pub network_policy: NetworkPolicy,
+    /// How many gateways may be taken away at once, as when a node is drained.
+    /// Example: `podDisruptionBudget: {maxUnavailable: 2}`
+    #[serde(default)]
+    pub pod_disruption_budget: PodDisruptionBudget,
+    /// What the gateways' pods have beside what the operator gives them, merged last: labels, annotations, and any
+    /// field of a pod's spec. Containers are merged by name; the gateway's is `gateway`. Default: nothing.
+    /// Example: `podTemplate: {spec: {nodeSelector: {disktype: ssd}}}`
+    #[serde(default)]
+    pub pod_template: PodTemplate,
 }
 
 fn three() -> u32 {

@@ -61,7 +61,13 @@ fn every_text_and_list_has_a_limit_so_that_rules_stay_cheap() {
             Some("string") => schema.max_length.is_some() || schema.enum_.is_some(),
             Some("array") => schema.max_items.is_some(),
             Some("integer") => schema.minimum.is_some() && schema.maximum.is_some(),
-            Some("object") => schema.properties.is_some(),
+            Some("boolean") => true,
+            // A map of texts, or another resource's fields, over which there are no rules.
+            Some("object") => {
+                schema.properties.is_some()
+                    || schema.max_properties.is_some()
+                    || schema.x_kubernetes_preserve_unknown_fields == Some(true)
+            }
             None => schema.x_kubernetes_int_or_string == Some(true) && schema.max_length.is_some(),
             Some(other) => panic!("{path}: a {other} has no place in this API"),
         };

@@ -1,19 +1,37 @@
 //! The validated model: last on the path. Whoever holds a [`Gateway`] need not ask whether it is right.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use wsgateway_crds::{
     config::{self, Boot, Config, JetStreamApi, Live},
+    v1alpha1::{DashboardMode, IssuerKind, MetricsMode, RulesMode, Upgrade},
     value::Duration,
 };
-use wsgateway_nginx_ingress::{Exposure, value::ObjectName};
+use wsgateway_nginx_ingress::{Exposure, gateway_api::ParentRef, value::ObjectName};
+
+/// The container of a pod that runs the gateway.
+pub const CONTAINER: &str = "gateway";
+
+/// Labels by which the workers' pods and the operator's objects are found: no user may set them.
+pub const OWN_LABELS: [&str; 5] = [
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/managed-by",
+    "wsgateway.io/boot",
+];
+
+/// The prefix of the operator's own annotations, likewise.
+pub const OWN_PREFIX: &str = "wsgateway.io/";
 
 /// A `WsGateway` with nothing left to check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
     /// Its name.
     pub name: ObjectName,
@@ -30,6 +48,108 @@ pub struct Gateway {
     pub exposure: Exposure,
     /// Where the proxy's certificate comes from.
     pub tls: Tls,
+    /// What is made in a cluster for clients to come in by.
+    pub entrance: Entrance,
+    /// The controller behind the Ingress or Gateway, where the user names it.
+    pub controller: Option<String>,
+    /// Whether the operator leaves everything as it is.
+    pub paused: bool,
+    /// The workers' image, where it is not the operator's own.
+    pub image: Option<String>,
+    /// Whether a newer operator may replace the workers.
+    pub upgrade: Upgrade,
+    /// What changes the number of workers by load.
+    pub scaling: Option<Scaling>,
+    /// What is made for Prometheus and Grafana.
+    pub monitoring: Monitoring,
+    /// Who alone may reach the workers' pods; everyone where there is none.
+    pub network_policy: Option<NetworkPolicy>,
+    /// How many workers may be missing when nodes are drained.
+    pub max_unavailable: u32,
+    /// What is merged into the workers' pods last. It names nothing that the operator derives.
+    pub pod_template: PodTemplateSpec,
+}
+
+/// What is made in a cluster for clients to come in by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entrance {
+    /// An Ingress.
+    Ingress {
+        /// Its class; the cluster's default where there is none.
+        class: Option<ObjectName>,
+        /// Annotations to add to those of the dialect, and to put in their place.
+        annotations: BTreeMap<String, String>,
+    },
+    /// A route of the Gateway API.
+    HttpRoute {
+        /// The Gateways that it attaches to; never empty.
+        parents: Vec<ParentRef>,
+    },
+    /// A Service of type `LoadBalancer`.
+    LoadBalancer {
+        /// Who makes it; the cloud's own where there is none.
+        class: Option<String>,
+        /// The Service's annotations.
+        annotations: BTreeMap<String, String>,
+    },
+    /// A Service inside the cluster alone.
+    None,
+}
+
+/// What changes the number of workers by load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scaling {
+    /// Who does it.
+    pub by: Autoscaler,
+    /// The fewest workers.
+    pub min_replicas: u32,
+    /// The most; not fewer than the fewest.
+    pub max_replicas: u32,
+    /// What is measured: one or two of different kinds.
+    pub metrics: Vec<Metric>,
+}
+
+/// Who changes the number of workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Autoscaler {
+    /// A `HorizontalPodAutoscaler`.
+    Hpa,
+    /// KEDA's `ScaledObject`.
+    Keda {
+        /// The address of Prometheus.
+        prometheus: String,
+    },
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// So many open connections for each worker.
+    Connections(u32),
+    /// So many percent of the requested CPU.
+    Cpu(u32),
+}
+
+/// What is made for Prometheus and Grafana.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Monitoring {
+    /// What tells Prometheus to scrape.
+    pub metrics: MetricsMode,
+    /// Whether there are alerts.
+    pub rules: RulesMode,
+    /// Whether there is a dashboard.
+    pub dashboard: DashboardMode,
+    /// Labels of these objects.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Who alone may reach the workers' pods, beside the operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPolicy {
+    /// The namespaces of clients; the workers' own where there is none.
+    pub clients: Vec<ObjectName>,
+    /// The namespaces of who reads metrics; the workers' own where there is none.
+    pub metrics: Vec<ObjectName>,
 }
 
 impl Gateway {
@@ -59,7 +179,7 @@ pub struct Nats {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsTls {
     /// The roots to trust beside the system's.
-    pub ca: Option<SecretBytes>,
+    pub ca: Option<Content>,
     /// What the worker shows to a server that asks.
     pub client_certificate: Option<Certificate>,
 }
@@ -68,27 +188,72 @@ pub struct NatsTls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// The chain, leaf first.
-    pub chain: SecretBytes,
+    pub chain: Content,
     /// The private key.
-    pub key: SecretBytes,
+    pub key: Content,
+}
+
+/// What a key of a Secret or `ConfigMap` holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The key.
+    pub at: KeyOf,
+    /// What it holds. Empty where the contents were not given, since the kubelet mounts them.
+    pub bytes: SecretBytes,
+}
+
+/// A key of a Secret or `ConfigMap` of the gateway's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyOf {
+    /// Which of the two.
+    pub kind: ReferenceKind,
+    /// The object's name.
+    pub name: String,
+    /// The key.
+    pub key: String,
+}
+
+impl fmt::Display for KeyOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, key } = self;
+        write!(f, "key {key} of {kind} {name}")
+    }
+}
+
+impl fmt::Display for ReferenceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+        })
+    }
+}
+
+/// What may be referred to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReferenceKind {
+    /// A Secret.
+    Secret,
+    /// A `ConfigMap`.
+    ConfigMap,
 }
 
 /// Who the workers say they are to NATS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
     /// The content of a `.creds` file.
-    Creds(SecretBytes),
+    Creds(Content),
     /// An nkey seed.
-    NKey(SecretBytes),
+    NKey(Content),
     /// A user and a password.
     UserPassword {
         /// The user.
-        user: SecretBytes,
+        user: Content,
         /// The password.
-        password: SecretBytes,
+        password: Content,
     },
     /// A token.
-    Token(SecretBytes),
+    Token(Content),
 }
 
 /// Where the proxy's certificate comes from.
@@ -100,6 +265,13 @@ pub enum Tls {
         duration: Duration,
         /// How long before its end it is renewed.
         renew_before: Duration,
+    },
+    /// From cert-manager.
+    CertManager {
+        /// The kind of issuer.
+        kind: IssuerKind,
+        /// The issuer's name.
+        issuer: ObjectName,
     },
     /// From a Secret of the user.
     Secret {
@@ -134,13 +306,13 @@ impl fmt::Debug for SecretBytes {
     }
 }
 
-/// A file that must exist, readable by its owner alone, before a worker starts.
+/// A file that must exist, readable by the worker alone, before it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretFile {
     /// Where.
     pub path: PathBuf,
     /// What it holds.
-    pub bytes: SecretBytes,
+    pub content: Content,
 }
 
 impl Nats {
@@ -148,11 +320,11 @@ impl Nats {
     /// `servers` are those of the manifest: the runner that provides a server names it there.
     pub fn config(&self, directory: &Path) -> (config::Nats, Vec<SecretFile>) {
         let mut files = Vec::new();
-        let mut put = |name: &str, bytes: &SecretBytes| {
+        let mut put = |name: &str, content: &Content| {
             let path = directory.join(name);
             files.push(SecretFile {
                 path: path.clone(),
-                bytes: bytes.clone(),
+                content: content.clone(),
             });
             path
         };

@@ -8,7 +8,9 @@ mod exposure;
 mod findings;
 mod live;
 mod nats;
+mod pods;
 mod route;
+mod scaling;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -29,6 +31,28 @@ pub struct Referenced {
     pub secrets: BTreeMap<String, BTreeMap<String, SecretBytes>>,
     /// The `ConfigMaps`.
     pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Whether what is not above is a fault, or mounted by the kubelet and none of the reader's business.
+    pub contents: Contents,
+}
+
+/// Who has the contents of Secrets and `ConfigMaps`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// The reader: what is not given does not exist.
+    #[default]
+    Given,
+    /// The kubelet, which mounts them. They are not looked at.
+    Mounted,
+}
+
+impl Referenced {
+    /// For a reader in a cluster, who looks at none of it.
+    pub fn mounted() -> Self {
+        Self {
+            contents: Contents::Mounted,
+            ..Self::default()
+        }
+    }
 }
 
 /// One reason why a `WsGateway` is not accepted.
@@ -128,20 +152,40 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         .unwrap_or_else(|| "default".to_owned());
     let WsGatewaySpec {
         replicas,
+        paused,
+        image,
+        upgrade,
         nats,
         websocket,
         limits,
         routes,
         exposure,
         rollout,
+        scaling,
+        monitoring,
+        network_policy,
+        pod_disruption_budget,
+        pod_template,
     } = gateway.spec;
     let (paths, routes) = route::routes(routes, findings);
     let nats = nats::nats(nats, findings);
     let live = live::live(websocket, limits, rollout, routes, findings);
     let exposed = exposure::exposure(&name, exposure, paths, findings);
+    let scaling = scaling
+        .map(|scaling| scaling::scaling(scaling, findings).ok_or(()))
+        .transpose();
+    let monitoring = pods::monitoring(monitoring, findings);
+    let network_policy = pods::network_policy(network_policy, findings);
+    let max_unavailable = pods::max_unavailable(&pod_disruption_budget);
+    let pod_template = pods::pod_template(pod_template, findings);
     let name = findings.parse::<ObjectName>("metadata.name", &name, "InvalidName");
     let namespace = findings.parse::<ObjectName>("metadata.namespace", &namespace, "InvalidName");
-    let (exposure, tls) = exposed?;
+    let exposure::Exposed {
+        exposure,
+        tls,
+        entrance,
+        controller,
+    } = exposed?;
     Some(Gateway {
         name: name?,
         namespace: namespace?,
@@ -150,5 +194,15 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         live: live?,
         exposure,
         tls,
+        entrance,
+        controller,
+        paused,
+        image,
+        upgrade,
+        scaling: scaling.ok()?,
+        monitoring: monitoring?,
+        network_policy: network_policy.ok()?,
+        max_unavailable,
+        pod_template: pod_template?,
     })
 }

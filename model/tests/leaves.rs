@@ -72,8 +72,31 @@ type Row = (&'static str, Changes, Changes);
 
 const SECRET: Changes = &[("/exposure/tls", "{type: Secret, secret: {name: one}}")];
 
+const HTTP_ROUTE: Changes = &[
+    ("/exposure/type", "HTTPRoute"),
+    ("/exposure/httpRoute", "{parentRefs: [{name: one}]}"),
+];
+
+const LOAD_BALANCER: Changes = &[
+    ("/exposure/type", "LoadBalancer"),
+    ("/exposure/tls", "{type: None}"),
+];
+
+const CERT_MANAGER: Changes = &[(
+    "/exposure/tls",
+    "{type: CertManager, certManager: {issuerRef: {name: one}}}",
+)];
+
+const SCALING: Changes = &[(
+    "/scaling",
+    "{type: HPA, maxReplicas: 5, metrics: [{type: CPU, averageUtilization: 50}]}",
+)];
+
 const ROWS: &[Row] = &[
     ("replicas", &[], &[("/replicas", "5")]),
+    ("paused", &[], &[("/paused", "true")]),
+    ("image", &[], &[("/image", "example.com/gateway:1")]),
+    ("upgrade", &[], &[("/upgrade", "OnSpecChange")]),
     (
         "nats.servers[]",
         &[],
@@ -245,6 +268,167 @@ const ROWS: &[Row] = &[
         "routes[].toClient[].queue.deadLetter.subject",
         &[],
         &[("/routes/1/toClient/0/queue/deadLetter/subject", "dead.b")],
+    ),
+    (
+        "exposure.type",
+        &[("/exposure/tls", "{type: None}")],
+        &[("/exposure/type", "None")],
+    ),
+    (
+        "exposure.upstream",
+        &[],
+        &[("/exposure/upstream", "ServiceIP")],
+    ),
+    (
+        "exposure.controller",
+        &[],
+        &[("/exposure/controller", "nginx.org/ingress-controller")],
+    ),
+    (
+        "exposure.ingress.className",
+        &[],
+        &[("/exposure/ingress", "{className: other}")],
+    ),
+    (
+        "exposure.ingress.annotations",
+        &[],
+        &[("/exposure/ingress", "{annotations: {a: b}}")],
+    ),
+    (
+        "exposure.httpRoute.parentRefs[].name",
+        HTTP_ROUTE,
+        &[("/exposure/httpRoute/parentRefs/0/name", "two")],
+    ),
+    (
+        "exposure.httpRoute.parentRefs[].sectionName",
+        HTTP_ROUTE,
+        &[("/exposure/httpRoute/parentRefs/0/sectionName", "wss")],
+    ),
+    (
+        "exposure.loadBalancer.loadBalancerClass",
+        LOAD_BALANCER,
+        &[(
+            "/exposure/loadBalancer",
+            "{loadBalancerClass: example.com/a}",
+        )],
+    ),
+    (
+        "exposure.loadBalancer.annotations",
+        LOAD_BALANCER,
+        &[("/exposure/loadBalancer", "{annotations: {a: b}}")],
+    ),
+    (
+        "exposure.tls.certManager.issuerRef.kind",
+        CERT_MANAGER,
+        &[("/exposure/tls/certManager/issuerRef/kind", "ClusterIssuer")],
+    ),
+    (
+        "exposure.tls.certManager.issuerRef.name",
+        CERT_MANAGER,
+        &[("/exposure/tls/certManager/issuerRef/name", "two")],
+    ),
+    (
+        "scaling.type",
+        SCALING,
+        &[
+            ("/scaling/type", "KEDA"),
+            ("/scaling/keda", "{prometheus: 'http://a:9090'}"),
+        ],
+    ),
+    (
+        "scaling.minReplicas",
+        SCALING,
+        &[("/scaling/minReplicas", "3")],
+    ),
+    (
+        "scaling.maxReplicas",
+        SCALING,
+        &[("/scaling/maxReplicas", "7")],
+    ),
+    (
+        "scaling.metrics[].type",
+        SCALING,
+        &[(
+            "/scaling/metrics",
+            "[{type: Connections, averageValue: '600'}]",
+        )],
+    ),
+    (
+        "scaling.metrics[].averageUtilization",
+        SCALING,
+        &[("/scaling/metrics/0/averageUtilization", "60")],
+    ),
+    (
+        "scaling.metrics[].averageValue",
+        &[(
+            "/scaling",
+            "{type: HPA, maxReplicas: 5, metrics: [{type: Connections, averageValue: '600'}]}",
+        )],
+        &[("/scaling/metrics/0/averageValue", "'700'")],
+    ),
+    (
+        "scaling.keda.prometheus",
+        &[(
+            "/scaling",
+            "{type: KEDA, maxReplicas: 5, metrics: [{type: CPU, averageUtilization: 50}], \
+             keda: {prometheus: 'http://a:9090'}}",
+        )],
+        &[("/scaling/keda/prometheus", "'http://b:9090'")],
+    ),
+    (
+        "monitoring.metrics",
+        &[],
+        &[("/monitoring", "{metrics: ServiceMonitor}")],
+    ),
+    (
+        "monitoring.rules",
+        &[],
+        &[("/monitoring", "{rules: Disabled}")],
+    ),
+    (
+        "monitoring.dashboard",
+        &[],
+        &[("/monitoring", "{dashboard: Enabled}")],
+    ),
+    (
+        "monitoring.labels",
+        &[],
+        &[("/monitoring", "{labels: {a: b}}")],
+    ),
+    (
+        "networkPolicy.mode",
+        &[],
+        &[("/networkPolicy", "{mode: Enabled}")],
+    ),
+    (
+        "networkPolicy.clientNamespaces[]",
+        &[("/networkPolicy", "{mode: Enabled}")],
+        &[("/networkPolicy/clientNamespaces", "[a]")],
+    ),
+    (
+        "networkPolicy.metricsNamespaces[]",
+        &[("/networkPolicy", "{mode: Enabled}")],
+        &[("/networkPolicy/metricsNamespaces", "[a]")],
+    ),
+    (
+        "podDisruptionBudget.maxUnavailable",
+        &[],
+        &[("/podDisruptionBudget", "{maxUnavailable: 2}")],
+    ),
+    (
+        "podTemplate.metadata.labels",
+        &[],
+        &[("/podTemplate", "{metadata: {labels: {a: b}}}")],
+    ),
+    (
+        "podTemplate.metadata.annotations",
+        &[],
+        &[("/podTemplate", "{metadata: {annotations: {a: b}}}")],
+    ),
+    (
+        "podTemplate.spec",
+        &[],
+        &[("/podTemplate", "{spec: {nodeSelector: {a: b}}}")],
     ),
     (
         "exposure.hosts[]",

@@ -148,21 +148,12 @@ impl Site {
                 },
                 None,
             ) => {
-                let (chain, key) = (given.chain.expose(), given.key.expose());
+                let (chain, key) = (given.chain.bytes.expose(), given.key.bytes.expose());
                 let (files, is_new) = certificate::written(state, name.as_str(), chain, key, now)?;
                 (Some(files), is_new)
             }
-            (
-                Tls::SelfSigned {
-                    duration,
-                    renew_before,
-                },
-                None,
-            ) => {
-                let lifetime = Lifetime {
-                    life: duration.get(),
-                    renew_before: renew_before.get(),
-                };
+            (tls @ (Tls::SelfSigned { .. } | Tls::CertManager { .. }), None) => {
+                let lifetime = lifetime(tls);
                 let hosts = self.gateway.exposure.hosts.iter().map(HostName::as_str);
                 let listen: Vec<_> = self.sockets.https.iter().map(SocketAddr::ip).collect();
                 let names = certificate::names(hosts, &listen);
@@ -313,5 +304,23 @@ impl Site {
     fn status_path(&self) -> String {
         let status = self.gateway.exposure.status.as_ref();
         status.map_or_else(|| "/".to_owned(), |status| status.path.to_string())
+    }
+}
+
+/// How long a certificate lasts that is made here. There is no cert-manager on this machine.
+fn lifetime(tls: &Tls) -> Lifetime {
+    let days = |days| std::time::Duration::from_secs(days * 86_400);
+    match tls {
+        Tls::SelfSigned {
+            duration,
+            renew_before,
+        } => Lifetime {
+            life: duration.get(),
+            renew_before: renew_before.get(),
+        },
+        Tls::CertManager { .. } | Tls::Secret { .. } | Tls::None => Lifetime {
+            life: days(90),
+            renew_before: days(30),
+        },
     }
 }

@@ -1,5 +1,7 @@
 //! `spec.exposure`: how clients reach the gateways.
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,27 @@ use super::schema::{self, Rule, SizeText};
 /// How clients reach the gateways.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(transform = Rule::new(
+    "!(self.type in ['HTTPRoute', 'LoadBalancer', 'None']) || !has(self.ingress)",
+    "ingress must not be set when type is HTTPRoute, LoadBalancer or None"
+).at("ingress"))]
+#[schemars(transform = Rule::member(
+    &["Ingress", "HTTPRoute", "LoadBalancer", "None"], "HTTPRoute", "httpRoute"
+))]
+#[schemars(transform = Rule::new(
+    "!(self.type in ['Ingress', 'HTTPRoute', 'None']) || !has(self.loadBalancer)",
+    "loadBalancer must not be set when type is Ingress, HTTPRoute or None"
+).at("loadBalancer"))]
+#[schemars(transform = Rule::new(
+    "!(self.type in ['LoadBalancer', 'None']) || self.tls.type == 'None'",
+    "tls.type must be None when type is LoadBalancer or None: no proxy of ours ends TLS there"
+).at("tls"))]
 pub struct Exposure {
+    /// What is made for clients to come in by. `Ingress`: an Ingress in the words of its controller. `HTTPRoute`: a
+    /// route of the Gateway API. `LoadBalancer`: a Service of that type. `None`: a Service inside the cluster alone.
+    /// `wsgw local` always starts an nginx. Default `Ingress`. Example: `type: HTTPRoute`
+    #[serde(rename = "type")]
+    pub type_: ExposureType,
     /// The host names that clients ask for, up to 16; the first label may be `*`. Default: none, any host is
     /// answered. Example: `hosts: [ws.example.com]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -40,8 +62,112 @@ pub struct Exposure {
     /// three numbers. `None`: nothing, the gateway with the fewest connections gets it; right where many clients
     /// share an address. Default `ClientIP`. Example: `affinity: None`
     pub affinity: Affinity,
+    /// What the proxy connects to. `Endpoints`: the pods, so that affinity works; some controllers reload nginx
+    /// whenever a pod comes or goes. `ServiceIP`: the Service's address, without such reloads, and without affinity.
+    /// Default `Endpoints`. Example: `upstream: ServiceIP`
+    pub upstream: Upstream,
     /// The proxy's page of connection counts. Example: `status: {allow: ["10.0.0.0/8"]}`
     pub status: StatusPage,
+    /// The controller behind the Ingress or Gateway, as in `spec.controller` of an `IngressClass` or
+    /// `spec.controllerName` of a `GatewayClass`: it decides which annotations or policies are written. Needed where
+    /// the operator may not read those. Default: what the class says.
+    /// Example: `controller: nginx.org/ingress-controller`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::controller")]
+    pub controller: Option<String>,
+    /// The Ingress, with type `Ingress`. Default: the cluster's default class.
+    /// Example: `ingress: {className: nginx}`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<Ingress>,
+    /// The route, with type `HTTPRoute`. Example: `httpRoute: {parentRefs: [{name: public, sectionName: wss}]}`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_route: Option<HttpRoute>,
+    /// The Service, with type `LoadBalancer`. Default: as the cloud makes it.
+    /// Example: `loadBalancer: {loadBalancerClass: example.com/internal}`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer: Option<LoadBalancer>,
+}
+
+/// What is made for clients to come in by.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExposureType {
+    /// An Ingress.
+    #[default]
+    Ingress,
+    /// A route of the Gateway API.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// A Service of type `LoadBalancer`.
+    LoadBalancer,
+    /// A Service inside the cluster alone.
+    None,
+}
+
+/// What the proxy connects to.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upstream {
+    /// The pods.
+    #[default]
+    Endpoints,
+    /// The Service's address.
+    #[serde(rename = "ServiceIP")]
+    ServiceIp,
+}
+
+/// The Ingress.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Ingress {
+    /// The name of its `IngressClass`. Default: the cluster's default class. Example: `className: nginx`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub class_name: Option<String>,
+    /// Annotations to add. One that the operator writes as well is written as it stands here. Default: none.
+    /// Example: `annotations: {nginx.org/server-tokens: "False"}`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The route.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// The Gateways of the same namespace that it attaches to, 1 to 8 of them.
+    /// Example: `parentRefs: [{name: public}]`
+    #[schemars(length(min = 1, max = 8))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub parent_refs: Vec<ParentRef>,
+}
+
+/// A Gateway, or one of its listeners.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// The Gateway's name. Example: `name: public`
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+    /// The listener's name. Default: each listener that fits. Example: `sectionName: wss`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::object_name")]
+    pub section_name: Option<String>,
+}
+
+/// The Service of type `LoadBalancer`.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LoadBalancer {
+    /// Who makes the load balancer, as in `spec.loadBalancerClass` of a Service. It cannot be changed once the
+    /// Service exists. Default: the cloud's own.
+    /// Example: `loadBalancerClass: example.com/internal`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::controller")]
+    pub load_balancer_class: Option<String>,
+    /// Annotations of the Service. Default: none.
+    /// Example: `annotations: {service.beta.kubernetes.io/aws-load-balancer-type: nlb}`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 fn hosts(_: &mut SchemaGenerator) -> Schema {
@@ -72,21 +198,30 @@ pub enum Affinity {
 /// Where the certificate comes from.
 #[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(transform = Rule::member(&["SelfSigned", "Secret", "None"], "Secret", "secret"))]
+#[schemars(transform = Rule::member(
+    &["SelfSigned", "CertManager", "Secret", "None"], "CertManager", "certManager"
+))]
+#[schemars(transform = Rule::member(
+    &["SelfSigned", "CertManager", "Secret", "None"], "Secret", "secret"
+))]
 #[schemars(transform = Rule::new(
-    "!(self.type in ['Secret', 'None']) || !has(self.selfSigned)",
-    "selfSigned must not be set when type is Secret or None"
+    "!(self.type in ['CertManager', 'Secret', 'None']) || !has(self.selfSigned)",
+    "selfSigned must not be set when type is CertManager, Secret or None"
 ).at("selfSigned"))]
 pub struct Tls {
     /// `SelfSigned`: an authority is made once and a certificate from it, renewed by itself; clients must trust that
-    /// authority. `Secret`: a certificate that you give. `None`: clients connect without TLS.
-    /// Default `SelfSigned`. Example: `type: Secret`
+    /// authority. `CertManager`: cert-manager gets one; `wsgw local` makes one as with `SelfSigned`. `Secret`: a
+    /// certificate that you give. `None`: clients connect without TLS. Default `SelfSigned`. Example: `type: Secret`
     #[serde(rename = "type")]
     pub type_: TlsType,
     /// How long a certificate lasts, with type `SelfSigned`. Default: that of its fields.
     /// Example: `selfSigned: {duration: 720h, renewBefore: 240h}`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_signed: Option<SelfSignedTls>,
+    /// What cert-manager is asked for, with type `CertManager`.
+    /// Example: `certManager: {issuerRef: {kind: ClusterIssuer, name: letsencrypt}}`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_manager: Option<CertManagerTls>,
     /// The Secret with the certificate, with type Secret. Example: `secret: {name: ws-tls}`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTls>,
@@ -98,6 +233,8 @@ pub enum TlsType {
     /// From an authority that is made for it.
     #[default]
     SelfSigned,
+    /// From cert-manager.
+    CertManager,
     /// From the user.
     Secret,
     /// There is none: plain text.
@@ -121,6 +258,36 @@ pub struct SelfSignedTls {
     /// Example: `renewBefore: 240h`
     #[schemars(schema_with = "schema::duration")]
     pub renew_before: String,
+}
+
+/// What cert-manager is asked for.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertManagerTls {
+    /// Who signs. Example: `issuerRef: {kind: ClusterIssuer, name: letsencrypt}`
+    pub issuer_ref: IssuerRef,
+}
+
+/// An issuer of cert-manager.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// `Issuer`, of the same namespace, or `ClusterIssuer`. Default `Issuer`. Example: `kind: ClusterIssuer`
+    #[serde(default)]
+    pub kind: IssuerKind,
+    /// Its name. Example: `name: letsencrypt`
+    #[schemars(schema_with = "schema::object_name")]
+    pub name: String,
+}
+
+/// The kinds of issuer.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IssuerKind {
+    /// Of the same namespace.
+    #[default]
+    Issuer,
+    /// Of the cluster.
+    ClusterIssuer,
 }
 
 /// The Secret with the certificate.
@@ -153,6 +320,7 @@ fn allow(_: &mut SchemaGenerator) -> Schema {
 impl Default for Exposure {
     fn default() -> Self {
         Self {
+            type_: ExposureType::default(),
             hosts: Vec::new(),
             tls: Tls::default(),
             proxy_read_timeout: "90s".to_owned(),
@@ -161,7 +329,12 @@ impl Default for Exposure {
             body_size: "0".into(),
             client_body_buffer_size: "128k".into(),
             affinity: Affinity::default(),
+            upstream: Upstream::default(),
             status: StatusPage::default(),
+            controller: None,
+            ingress: None,
+            http_route: None,
+            load_balancer: None,
         }
     }
 }

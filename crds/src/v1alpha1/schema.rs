@@ -29,6 +29,15 @@ pub(super) const OBJECT_NAME: &str =
 /// The key of a Secret or `ConfigMap`.
 pub(super) const OBJECT_KEY: &str = "^[-._a-zA-Z0-9]+$";
 
+/// An image: registry, repository, and tag or digest.
+pub(super) const IMAGE: &str = r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$";
+/// A controller or a class of load balancers.
+pub(super) const CONTROLLER: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[-A-Za-z0-9._/]+)?$";
+/// An address of Prometheus.
+pub(super) const PROMETHEUS: &str = r"^https?://[^\s@]+$";
+/// A number of connections.
+pub(super) const COUNT: &str = "^[1-9][0-9]{0,8}$";
+
 /// What a text must be that a pattern of the CRD asks for, in words: `must be …`. The API server shows the pattern
 /// alone.
 pub fn pattern_meaning(pattern: &str) -> Option<&'static str> {
@@ -49,6 +58,12 @@ pub fn pattern_meaning(pattern: &str) -> Option<&'static str> {
         NAME => "must be of a-z, 0-9 and -, with no - at either end",
         STREAM => "must be without spaces, dots, slashes, * and >",
         OBJECT_NAME => "must be the name of an object: a-z, 0-9, - and dots",
+        IMAGE => "must be an image such as registry.example.com/wsgateway:1.2.3",
+        CONTROLLER => "must be a domain and a path, such as nginx.org/ingress-controller",
+        PROMETHEUS => {
+            "must be http://host:port or https://host:port with no user, and may have a path"
+        }
+        COUNT => "must be a whole number from 1 to 999999999, as a text",
         OBJECT_KEY => "must be a key: letters, digits, -, _ and dots",
         _ => return None,
     };
@@ -181,6 +196,54 @@ pub(super) fn object_key(_: &mut SchemaGenerator) -> Schema {
         "maxLength": 253,
         "pattern": OBJECT_KEY,
     })
+}
+
+/// An image.
+pub(super) fn image(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 512, "pattern": IMAGE})
+}
+
+/// A controller or a class of load balancers.
+pub(super) fn controller(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 253, "pattern": CONTROLLER})
+}
+
+/// An address of Prometheus.
+pub(super) fn prometheus(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 512, "pattern": PROMETHEUS})
+}
+
+/// A number of connections, as the autoscalers write it.
+pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "maxLength": 9, "pattern": COUNT})
+}
+
+/// Annotations. Their keys are checked once they are read: the API server asks no pattern of keys.
+pub(super) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 4096},
+    })
+}
+
+/// Labels, likewise.
+pub(super) fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 63},
+    })
+}
+
+/// Names of namespaces.
+pub(super) fn namespaces(_: &mut SchemaGenerator) -> Schema {
+    texts(32, 63, NAME)
+}
+
+/// An object whose fields are those of another resource: they are read once the manifest is.
+pub(super) fn foreign(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// A rule between fields, in CEL: the API server and `wsgw lint` refuse with its sentence.

@@ -28,6 +28,12 @@ pub struct WsGatewayStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1_024))]
     pub url: Option<String>,
+    /// What the gateways run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<RevisionStatus>,
+    /// How clients reach them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureStatus>,
     /// Open connections of all gateways, sampled once a minute and written when it moved by 10 %.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -36,6 +42,63 @@ pub struct WsGatewayStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// What the gateways run.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RevisionStatus {
+    /// The hash of the wanted live configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub desired: Option<String>,
+    /// How many pods run it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub pods: Option<i32>,
+    /// The image that the pods are asked to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub image: Option<String>,
+    /// The hash of the pod template in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pod_template: Option<String>,
+}
+
+/// How clients reach the gateways.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExposureStatus {
+    /// Whose words were written: the prefix of an Ingress controller's annotations, or the Gateway API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub dialect: Option<String>,
+    /// What that dialect cannot say as the spec asks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub not_expressed: Vec<NotExpressedStatus>,
+    /// When the certificate that clients see ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_time")]
+    pub certificate_not_after: Option<String>,
+}
+
+/// A field that the dialect cannot say as it was asked.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NotExpressedStatus {
+    /// The field below `spec`.
+    #[schemars(length(max = 253))]
+    pub field: String,
+    /// What happens instead.
+    #[schemars(length(max = 1_024))]
+    pub why: String,
+}
+
+fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
 }
 
 /// As in every Kubernetes resource: a map by type.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray,
+    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use wsgateway_crds::value::Duration;
 
 use super::{
@@ -49,6 +49,8 @@ pub(super) fn settle(schema: &JSONSchemaProps, gateway: &mut Value) {
 
 fn set_defaults(schema: &JSONSchemaProps, value: &mut Value) {
     match value {
+        // What is another resource's is kept as it came.
+        Value::Object(_) if schema.x_kubernetes_preserve_unknown_fields == Some(true) => {}
         Value::Object(fields) => {
             fields.retain(|_, value| !value.is_null());
             for (name, property) in schema.properties.iter().flatten() {
@@ -148,6 +150,7 @@ impl Walk {
                 Some("object") => ("a map of fields", value.is_object()),
                 Some("array") => ("a list", value.is_array()),
                 Some("integer") => ("a whole number", is_integer),
+                Some("boolean") => ("true or false", value.is_boolean()),
                 Some("string") => ("a text", value.is_string()),
                 _ => return true,
             }
@@ -184,10 +187,36 @@ impl Walk {
         fits
     }
 
+    /// A map whose keys are the user's.
+    fn map(
+        &mut self,
+        schema: &JSONSchemaProps,
+        each: &JSONSchemaProps,
+        fields: &Map<String, Value>,
+    ) {
+        let most = usize::try_from(schema.max_properties.unwrap_or(i64::MAX)).unwrap_or(usize::MAX);
+        if fields.len() > most {
+            self.blocking(format!(
+                "must have at most {most} entries, but has {}",
+                fields.len()
+            ));
+        }
+        for (name, field) in fields {
+            self.at(name, |walk| walk.value(each, field));
+        }
+    }
+
     fn object(&mut self, schema: &JSONSchemaProps, value: &Value, also_known: &[&str]) {
         let nothing = BTreeMap::new();
         let properties = schema.properties.as_ref().unwrap_or(&nothing);
         let Value::Object(fields) = value else { return };
+        if schema.x_kubernetes_preserve_unknown_fields == Some(true) {
+            return;
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(each)) = &schema.additional_properties {
+            self.map(schema, each, fields);
+            return;
+        }
         for (name, field) in fields {
             self.at(name, |walk| match properties.get(name) {
                 Some(property) => walk.value(property, field),

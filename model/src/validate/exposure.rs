@@ -3,17 +3,28 @@
 use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
-    v1alpha1::{self, SecretTls, SelfSignedTls, SizeText, TlsType},
+    v1alpha1::{
+        self, CertManagerTls, ExposureType, IssuerRef, SecretTls, SelfSignedTls, SizeText, TlsType,
+    },
     value::Duration,
 };
 use wsgateway_nginx_ingress::{
     Exposure, ExposureError, ExposureSettings,
     exposure::{Affinity, Buffering, StatusPage, UpstreamMode},
+    gateway_api::ParentRef,
     value::{LocationPath, NginxDuration, NginxSize, ObjectName},
 };
 
-use super::{findings::Findings, nats::certificate};
-use crate::gateway::Tls;
+use super::{findings::Findings, nats::certificate, pods};
+use crate::gateway::{Entrance, Tls};
+
+/// What `spec.exposure` comes to.
+pub(super) struct Exposed {
+    pub(super) exposure: Exposure,
+    pub(super) tls: Tls,
+    pub(super) entrance: Entrance,
+    pub(super) controller: Option<String>,
+}
 
 /// How long a certificate lasts. Apple's systems refuse those of more than 825 days, whoever signed them.
 const CERTIFICATE: RangeInclusive<Duration> =
@@ -28,8 +39,9 @@ pub(super) fn exposure(
     spec: v1alpha1::Exposure,
     paths: Option<Vec<LocationPath>>,
     findings: &mut Findings<'_>,
-) -> Option<(Exposure, Tls)> {
+) -> Option<Exposed> {
     let v1alpha1::Exposure {
+        type_,
         hosts,
         tls,
         proxy_read_timeout,
@@ -38,7 +50,12 @@ pub(super) fn exposure(
         body_size,
         client_body_buffer_size,
         affinity,
+        upstream,
         status,
+        controller,
+        ingress,
+        http_route,
+        load_balancer,
     } = spec;
     let v1alpha1::StatusPage { path, allow } = status;
     let hosts = findings.parse_all("spec.exposure.hosts", &hosts, "InvalidHost");
@@ -62,9 +79,19 @@ pub(super) fn exposure(
     let allow = findings.parse_all("spec.exposure.status.allow", &allow, "InvalidNetwork");
     let tls = tls_of(tls, findings);
     let tls_secret = match &tls {
-        Some(Tls::SelfSigned { .. }) => ObjectName::new(&format!("{name}-tls")).ok(),
+        Some(Tls::SelfSigned { .. } | Tls::CertManager { .. }) => {
+            ObjectName::new(&format!("{name}-tls")).ok()
+        }
         Some(Tls::Secret { name, .. }) => Some(name.clone()),
         Some(Tls::None) | None => None,
+    };
+    let entrance = match type_ {
+        ExposureType::Ingress => self::ingress(ingress.unwrap_or_default(), findings),
+        ExposureType::HttpRoute => self::http_route(http_route, findings),
+        ExposureType::LoadBalancer => {
+            self::load_balancer(load_balancer.unwrap_or_default(), findings)
+        }
+        ExposureType::None => Some(Entrance::None),
     };
     let settings = ExposureSettings {
         hosts: hosts?,
@@ -81,7 +108,10 @@ pub(super) fn exposure(
             v1alpha1::Affinity::ClientIp => Affinity::ClientIp,
             v1alpha1::Affinity::None => Affinity::None,
         },
-        upstream: UpstreamMode::Endpoints,
+        upstream: match upstream {
+            v1alpha1::Upstream::Endpoints => UpstreamMode::Endpoints,
+            v1alpha1::Upstream::ServiceIp => UpstreamMode::ServiceIp,
+        },
         status: Some(StatusPage {
             path: status_path?,
             allow: allow?,
@@ -91,7 +121,74 @@ pub(super) fn exposure(
     let exposure = Exposure::new(settings)
         .map_err(|error| refuse(&error, findings))
         .ok()?;
-    Some((exposure, tls?))
+    Some(Exposed {
+        exposure,
+        tls: tls?,
+        entrance: entrance?,
+        controller,
+    })
+}
+
+fn ingress(spec: v1alpha1::Ingress, findings: &mut Findings<'_>) -> Option<Entrance> {
+    let v1alpha1::Ingress {
+        class_name,
+        annotations,
+    } = spec;
+    let path = "spec.exposure.ingress";
+    let class = class_name
+        .map(|name| {
+            findings
+                .parse(&format!("{path}.className"), &name, "InvalidName")
+                .ok_or(())
+        })
+        .transpose();
+    let annotations = pods::annotations(&format!("{path}.annotations"), annotations, findings);
+    Some(Entrance::Ingress {
+        class: class.ok()?,
+        annotations: annotations?,
+    })
+}
+
+fn http_route(spec: Option<v1alpha1::HttpRoute>, findings: &mut Findings<'_>) -> Option<Entrance> {
+    let path = "spec.exposure.httpRoute";
+    let Some(v1alpha1::HttpRoute { parent_refs }) = spec else {
+        findings.refuse(path, "MemberMissing", "must be set for this type");
+        return None;
+    };
+    let parents: Vec<Option<ParentRef>> = parent_refs
+        .into_iter()
+        .enumerate()
+        .map(|(index, parent)| {
+            let v1alpha1::ParentRef { name, section_name } = parent;
+            let path = format!("{path}.parentRefs[{index}]");
+            let name = findings.parse(&format!("{path}.name"), &name, "InvalidName");
+            let section = section_name
+                .map(|name| {
+                    findings
+                        .parse(&format!("{path}.sectionName"), &name, "InvalidName")
+                        .ok_or(())
+                })
+                .transpose();
+            Some(ParentRef {
+                name: name?,
+                section_name: section.ok()?,
+            })
+        })
+        .collect();
+    let parents: Option<Vec<_>> = parents.into_iter().collect();
+    Some(Entrance::HttpRoute { parents: parents? })
+}
+
+fn load_balancer(spec: v1alpha1::LoadBalancer, findings: &mut Findings<'_>) -> Option<Entrance> {
+    let v1alpha1::LoadBalancer {
+        load_balancer_class,
+        annotations,
+    } = spec;
+    let path = "spec.exposure.loadBalancer.annotations";
+    Some(Entrance::LoadBalancer {
+        class: load_balancer_class,
+        annotations: pods::annotations(path, annotations, findings)?,
+    })
 }
 
 /// Says which field of the spec breaks a rule of the proxy's model.
@@ -122,11 +219,12 @@ fn tls_of(spec: v1alpha1::Tls, findings: &mut Findings<'_>) -> Option<Tls> {
     let v1alpha1::Tls {
         type_,
         self_signed,
+        cert_manager,
         secret,
     } = spec;
-    match (type_, secret) {
-        (TlsType::None, _) => Some(Tls::None),
-        (TlsType::SelfSigned, _) => {
+    match type_ {
+        TlsType::None => Some(Tls::None),
+        TlsType::SelfSigned => {
             let SelfSignedTls {
                 duration,
                 renew_before,
@@ -140,7 +238,23 @@ fn tls_of(spec: v1alpha1::Tls, findings: &mut Findings<'_>) -> Option<Tls> {
                 renew_before: renew_before?,
             })
         }
-        (TlsType::Secret, Some(SecretTls { name })) => {
+        TlsType::CertManager => {
+            let path = "spec.exposure.tls.certManager";
+            let Some(CertManagerTls { issuer_ref }) = cert_manager else {
+                findings.refuse(path, "MemberMissing", "must be set for this type");
+                return None;
+            };
+            let IssuerRef { kind, name } = issuer_ref;
+            let path = format!("{path}.issuerRef.name");
+            let issuer = findings.parse(&path, &name, "InvalidName")?;
+            Some(Tls::CertManager { kind, issuer })
+        }
+        TlsType::Secret => {
+            let path = "spec.exposure.tls.secret";
+            let Some(SecretTls { name }) = secret else {
+                findings.refuse(path, "MemberMissing", "must be set for this type");
+                return None;
+            };
             let path = "spec.exposure.tls.secret.name";
             let certificate = certificate(path, &name, findings);
             let name = findings.parse(path, &name, "InvalidName");
@@ -148,11 +262,6 @@ fn tls_of(spec: v1alpha1::Tls, findings: &mut Findings<'_>) -> Option<Tls> {
                 name: name?,
                 certificate: certificate?,
             })
-        }
-        (TlsType::Secret, None) => {
-            let path = "spec.exposure.tls.secret";
-            findings.refuse(path, "MemberMissing", "must be set for this type");
-            None
         }
     }
 }

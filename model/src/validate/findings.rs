@@ -7,8 +7,11 @@ use wsgateway_crds::{
     value::{Duration, Size},
 };
 
-use super::{Reason, Referenced};
-use crate::{gateway::SecretBytes, lint::one_line};
+use super::{Contents, Reason, Referenced};
+use crate::{
+    gateway::{Content, KeyOf, ReferenceKind, SecretBytes},
+    lint::one_line,
+};
 
 /// The reasons so far, and what may be referred to.
 pub(super) struct Findings<'a> {
@@ -124,8 +127,23 @@ impl<'a> Findings<'a> {
         None
     }
 
+    /// Whether contents are the kubelet's to mount and nobody's to look at here.
+    pub(super) fn is_mounted(&self) -> bool {
+        self.referenced.contents == Contents::Mounted
+    }
+
+    /// What a key of a Secret or `ConfigMap` holds.
+    pub(super) fn content(&mut self, path: &str, at: KeyOf) -> Option<Content> {
+        let bytes = match at.kind {
+            _ if self.is_mounted() => SecretBytes::new(Vec::new()),
+            ReferenceKind::Secret => self.secret(path, &at.name, &at.key)?,
+            ReferenceKind::ConfigMap => self.config_map(path, &at.name, &at.key)?,
+        };
+        Some(Content { at, bytes })
+    }
+
     /// The bytes of a key of a Secret.
-    pub(super) fn secret(&mut self, path: &str, name: &str, key: &str) -> Option<SecretBytes> {
+    fn secret(&mut self, path: &str, name: &str, key: &str) -> Option<SecretBytes> {
         let Some(secret) = self.referenced.secrets.get(name) else {
             self.refuse(path, "SecretNotFound", format!("there is no Secret {name}"));
             return None;
@@ -149,7 +167,7 @@ impl<'a> Findings<'a> {
     }
 
     /// The bytes of a key of a `ConfigMap`.
-    pub(super) fn config_map(&mut self, path: &str, name: &str, key: &str) -> Option<SecretBytes> {
+    fn config_map(&mut self, path: &str, name: &str, key: &str) -> Option<SecretBytes> {
         let Some(map) = self.referenced.config_maps.get(name) else {
             self.refuse(
                 path,

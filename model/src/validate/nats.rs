@@ -6,7 +6,7 @@ use wsgateway_crds::{
 };
 
 use super::findings::Findings;
-use crate::gateway::{Certificate, Credentials, Nats, NatsTls, SecretBytes};
+use crate::gateway::{Certificate, Content, Credentials, KeyOf, Nats, NatsTls, ReferenceKind};
 
 pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<Nats> {
     let v1alpha1::Nats {
@@ -79,10 +79,10 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
         let path = "spec.nats.tls.caRef";
         let ca = match kind {
             CaRefKind::Secret => secret(path, &name, &key, CERTIFICATE, findings),
-            CaRefKind::ConfigMap => findings.config_map(path, &name, &key).and_then(|ca| {
-                let place = format!("key {key} of ConfigMap {name}");
-                holding(path, &place, ca, CERTIFICATE, findings)
-            }),
+            CaRefKind::ConfigMap => {
+                let at = key_of(ReferenceKind::ConfigMap, &name, &key);
+                content(path, at, CERTIFICATE, findings)
+            }
         };
         ca.ok_or(())
     });
@@ -98,49 +98,57 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
 }
 
 /// What a content is called, and words by which it is known. The form alone: whoever uses it reads the rest.
-struct Content(&'static str, &'static str);
+struct Form(&'static str, &'static str);
 
-const CERTIFICATE: Content = Content("a PEM certificate", "-----BEGIN CERTIFICATE-----");
-const PRIVATE_KEY: Content = Content("a PEM private key", "PRIVATE KEY-----");
-const CREDS: Content = Content(
+const CERTIFICATE: Form = Form("a PEM certificate", "-----BEGIN CERTIFICATE-----");
+const PRIVATE_KEY: Form = Form("a PEM private key", "PRIVATE KEY-----");
+const CREDS: Form = Form(
     "a .creds file with a user's JWT",
     "-----BEGIN NATS USER JWT-----",
 );
-const SEED: Content = Content("the nkey seed of a user, which begins with SU", "SU");
+const SEED: Form = Form("the nkey seed of a user, which begins with SU", "SU");
 
-/// The bytes of a Secret's key, where they hold what they should.
+/// A Secret's key, where it holds what it should.
 fn secret(
     path: &str,
     name: &str,
     key: &str,
-    content: Content,
+    form: Form,
     findings: &mut Findings<'_>,
-) -> Option<SecretBytes> {
-    let bytes = findings.secret(path, name, key)?;
-    holding(
+) -> Option<Content> {
+    content(
         path,
-        &format!("key {key} of Secret {name}"),
-        bytes,
-        content,
+        key_of(ReferenceKind::Secret, name, key),
+        form,
         findings,
     )
 }
 
-fn holding(
-    path: &str,
-    place: &str,
-    bytes: SecretBytes,
-    Content(called, words): Content,
-    findings: &mut Findings<'_>,
-) -> Option<SecretBytes> {
-    if String::from_utf8_lossy(bytes.expose()).contains(words) {
-        return Some(bytes);
+/// The same of anything, whatever it holds.
+fn any_secret(path: &str, name: &str, key: &str, findings: &mut Findings<'_>) -> Option<Content> {
+    findings.content(path, key_of(ReferenceKind::Secret, name, key))
+}
+
+fn key_of(kind: ReferenceKind, name: &str, key: &str) -> KeyOf {
+    KeyOf {
+        kind,
+        name: name.to_owned(),
+        key: key.to_owned(),
     }
-    findings.refuse(
-        path,
-        "UnexpectedContent",
-        format!("{place} is not {called}"),
-    );
+}
+
+fn content(
+    path: &str,
+    at: KeyOf,
+    Form(called, words): Form,
+    findings: &mut Findings<'_>,
+) -> Option<Content> {
+    let content = findings.content(path, at)?;
+    if findings.is_mounted() || String::from_utf8_lossy(content.bytes.expose()).contains(words) {
+        return Some(content);
+    }
+    let message = format!("{} is not {called}", content.at);
+    findings.refuse(path, "UnexpectedContent", message);
     None
 }
 
@@ -171,10 +179,10 @@ fn nats_credentials(
             secret(path, &name, &key, CREDS, findings).map(Credentials::Creds)
         }
         CredentialsType::NKey => secret(path, &name, &key, SEED, findings).map(Credentials::NKey),
-        CredentialsType::Token => findings.secret(path, &name, &key).map(Credentials::Token),
+        CredentialsType::Token => any_secret(path, &name, &key, findings).map(Credentials::Token),
         CredentialsType::UserPassword => {
-            let user = findings.secret(path, &name, "username")?;
-            let password = findings.secret(path, &name, "password")?;
+            let user = any_secret(path, &name, "username", findings)?;
+            let password = any_secret(path, &name, "password", findings)?;
             Some(Credentials::UserPassword { user, password })
         }
     }

@@ -92,7 +92,7 @@ impl Site {
         let (_, files) = self.gateway.nats.config(&state.path("nats-client"));
         for file in files {
             let name = file.path.file_name().unwrap_or_default().to_string_lossy();
-            state.write(&format!("nats-client/{name}"), file.bytes.expose())?;
+            state.write(&format!("nats-client/{name}"), file.content.bytes.expose())?;
         }
         let boot = Boot {
             listen: place.listen(),
