@@ -1,6 +1,10 @@
 //! The gateway's own program, `wsgateway`.
 
-use std::net::SocketAddr;
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     directory::Directory,
@@ -30,16 +34,30 @@ impl Gateway {
 
     /// Starts one with the lines of `boot` that are not about ports, and awaits its readiness.
     pub fn configured(boot: &str, live: &str) -> Self {
-        let mut gateway = Self::launch(boot, live);
+        Self::launch(boot, live).await_ready()
+    }
+
+    /// Starts one whose `live` part comes from another file, as on a cluster, and awaits its readiness.
+    pub fn with_live_file(nats_url: &str, live: &Path) -> Self {
+        let boot = format!("nats: {{servers: [\"{nats_url}\"]}}");
+        let config = |boot: &str| format!("boot:\n  {}\n", inner(boot));
+        Self::launch_with(&boot, config, &["--live".as_ref(), live.as_os_str()]).await_ready()
+    }
+
+    fn await_ready(mut self) -> Self {
         until_true("the gateway is ready", SOON, || {
-            assert!(gateway.process.is_running(), "the gateway has ended");
-            gateway.is_ready()
+            assert!(self.process.is_running(), "the gateway has ended");
+            self.is_ready()
         });
-        gateway
+        self
     }
 
     /// Starts one, ready or not.
     pub fn launch(boot: &str, live: &str) -> Self {
+        Self::launch_with(boot, |boot| whole(boot, live), &[])
+    }
+
+    fn launch_with(boot: &str, config: impl FnOnce(&str) -> String, arguments: &[&OsStr]) -> Self {
         let (clients, admin) = (Port::lease(), Port::lease());
         let directory = Directory::make();
         let boot = format!(
@@ -47,12 +65,13 @@ impl Gateway {
             clients.address(),
             admin.address()
         );
-        let config = directory.write("gateway.yaml", whole(&boot, live));
+        let config = directory.write("gateway.yaml", config(&boot));
         let process = Process::start(
             "wsgateway",
             command(Program::Gateway.expect())
                 .arg("--config")
-                .arg(config),
+                .arg(config)
+                .args(arguments),
         );
         Self {
             clients,
@@ -74,7 +93,12 @@ impl Gateway {
         self.clients.address()
     }
 
-    /// Where `/livez`, `/readyz` and `/metrics` are.
+    /// Its configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("gateway.yaml")
+    }
+
+    /// Where `/livez`, `/readyz`, `/metrics` and `/status` are.
     pub fn admin(&self) -> SocketAddr {
         self.admin.address()
     }
@@ -106,11 +130,15 @@ impl Gateway {
 /// The file's text. Each line goes in one level deeper, and the parts that a test does not care about
 /// get their defaults.
 fn whole(boot: &str, live: &str) -> String {
-    let inner = |text: &str| text.trim_end().replace('\n', "\n  ");
     let defaults = ["websocket", "limits", "drain"]
         .into_iter()
         .filter(|part| !live.lines().any(|line| line.starts_with(part)))
         .map(|part| format!("\n{part}: {{}}"));
     let live = defaults.fold(live.trim_end().to_owned(), |live, part| live + &part);
     format!("boot:\n  {}\nlive:\n  {}\n", inner(boot), inner(&live))
+}
+
+/// A part's lines, one level deeper.
+fn inner(part: &str) -> String {
+    part.trim_end().replace('\n', "\n  ")
 }

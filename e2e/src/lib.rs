@@ -3,7 +3,8 @@
 //! The tests in `tests/` start what they need, await each event with a deadline, and leave nothing
 //! running. A test begins with [`needs!`], which counts it as skipped where a program is missing.
 //!
-//! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`process`], [`row`].
+//! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
+//!   [`row`].
 //! - The servers: [`nats`] with [`certificate`] and [`identity`], [`gateway`], [`local`].
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
 //! - What the kernel tells of a process: [`resources`].
@@ -23,6 +24,8 @@ pub mod program;
 pub mod port;
 
 pub mod directory;
+
+pub mod volume;
 
 pub mod process;
 

@@ -42,6 +42,9 @@ const DESCRIPTORS_RESERVED: usize = 256;
 /// The share of the remaining descriptors that clients may take, in percent.
 const DESCRIPTORS_PERCENT: usize = 95;
 
+/// How much of what is wrong with a file is reported: a value in it may be of any length.
+const REJECTED_CHARS_MAX: usize = 500;
+
 /// Why the process does not run, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -300,10 +303,12 @@ impl Process {
         let reason = error.reason();
         let message = chain(&error);
         tracing::error!(reason, "{message}; the old configuration stays");
+        // What follows the first line shows the place in the file.
+        let line = message.lines().next().unwrap_or_default();
         self.revisions.reject(Rejected {
             hash,
             reason: reason.to_owned(),
-            message,
+            message: line.chars().take(REJECTED_CHARS_MAX).collect(),
         });
     }
 
