@@ -41,7 +41,7 @@ pub struct Boot {
 pub struct Listen {
     /// Address and port for WebSocket clients, such as `0.0.0.0:8000`.
     pub clients: SocketAddr,
-    /// Address and port for `/livez`, `/readyz` and `/metrics`.
+    /// Address and port for `/livez`, `/readyz`, `/metrics` and `/status`.
     pub admin: SocketAddr,
     /// Threads that serve clients. Default: the CPU limit, else the cores, at most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
