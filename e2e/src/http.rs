@@ -130,6 +130,12 @@ impl Metrics {
         samples.map(|sample| sample.value).sum()
     }
 
+    /// The labels and the value of each series of this name.
+    pub fn series(&self, name: &str) -> impl Iterator<Item = (&BTreeMap<String, String>, f64)> {
+        let samples = self.0.iter().filter(move |sample| sample.name == name);
+        samples.map(|sample| (&sample.labels, sample.value))
+    }
+
     /// Whether a series of this name is there.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|sample| sample.name == name)

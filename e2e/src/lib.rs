@@ -6,6 +6,7 @@
 //! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
 //!   [`row`].
 //! - The servers: [`nats`] with [`certificate`] and [`identity`], [`gateway`], [`local`].
+//! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it.
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
 //! - What the kernel tells of a process: [`resources`].
 
@@ -40,6 +41,10 @@ pub mod nats;
 pub mod gateway;
 
 pub mod local;
+
+pub mod cluster;
+
+pub mod operator;
 
 pub mod frame;
 

@@ -5,8 +5,12 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::unix::process::CommandExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex, OnceLock,
+        mpsc::{Sender, channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -32,6 +36,35 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
+}
+
+/// Does `work` on a thread that lives as long as this process does, so that a [`command`] that is
+/// started in it is killed when this process ends, however that happens, and not before.
+///
+/// What more than one test uses is started so, and what an async test starts: its runtime may run it
+/// on a thread that ends.
+pub fn lasting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    type Work = Box<dyn FnOnce() + Send>;
+    static THREAD: OnceLock<Sender<Work>> = OnceLock::new();
+    let thread = THREAD.get_or_init(|| {
+        let (sender, receiver) = channel::<Work>();
+        let serve = move || {
+            for work in receiver {
+                // One test's failure must not end the thread, and with it what other tests use.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+            }
+        };
+        thread::Builder::new()
+            .name("lasting".to_owned())
+            .spawn(serve)
+            .unwrap();
+        sender
+    });
+    let (done, result) = channel();
+    thread
+        .send(Box::new(move || drop(done.send(work()))))
+        .unwrap();
+    result.recv().expect("what it started should have started")
 }
 
 /// A program that runs.
@@ -142,6 +175,12 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Its last lines, for who tells of a failure.
+    pub fn last_lines(&self) -> String {
+        let lines = self.lines();
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
+    }
+
     /// Sends it alone a signal.
     pub fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.pid().cast_signed()), signal);
@@ -171,9 +210,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            let lines = self.lines();
-            let last = lines.len().saturating_sub(SHOWN_LINES);
-            eprintln!("--- {} said:\n{}", self.name, lines[last..].join("\n"));
+            eprintln!("--- {} said:\n{}", self.name, self.last_lines());
         }
     }
 }

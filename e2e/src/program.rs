@@ -14,6 +14,8 @@ pub enum Program {
     Gateway,
     /// What a person runs, `wsgw`.
     Wsgw,
+    /// The operator, `wsgateway-operator`.
+    Operator,
     /// `nats-server`.
     NatsServer,
     /// `nginx` with `stub_status` and TLS.
@@ -26,6 +28,18 @@ pub enum Program {
     Curl,
     /// `openssl`, for certificates of tests.
     Openssl,
+    /// etcd, the programs of a Kubernetes control plane, and kubectl, all in one: its first argument
+    /// picks the program.
+    Kubernetes,
+    /// `helm`.
+    Helm,
+    /// `kubeconform`, which holds manifests against schemas.
+    Kubeconform,
+    /// Not a program but a folder: the CRDs of other projects.
+    Crds,
+    /// Not a program but a folder: what `kubeconform` is to be told with
+    /// `-schema-location '…/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json'`.
+    Schemas,
 }
 
 impl Program {
@@ -35,12 +49,18 @@ impl Program {
         let (variable, name) = match self {
             Self::Gateway => return Some(ours("wsgateway")),
             Self::Wsgw => return Some(ours("wsgw")),
+            Self::Operator => return Some(ours("wsgateway-operator")),
             Self::NatsServer => ("WSGW_NATS_SERVER", "nats-server"),
             Self::Nginx => ("WSGW_NGINX", "nginx"),
             Self::Wscat => ("WSGW_WSCAT", "wscat"),
             Self::Websocat => ("WSGW_WEBSOCAT", "websocat"),
             Self::Curl => ("WSGW_CURL", "curl"),
             Self::Openssl => ("WSGW_OPENSSL", "openssl"),
+            Self::Kubernetes => ("WSGW_KUBERNETES", "kubernetes"),
+            Self::Helm => ("WSGW_HELM", "helm"),
+            Self::Kubeconform => ("WSGW_KUBECONFORM", "kubeconform"),
+            Self::Crds => ("WSGW_CRDS", "wsgateway-crds"),
+            Self::Schemas => ("WSGW_SCHEMAS", "wsgateway-schemas"),
         };
         env::var_os(variable)
             .map(PathBuf::from)

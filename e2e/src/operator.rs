@@ -1,0 +1,139 @@
+//! The operator as a process.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    cluster::{ControlPlane, Identity},
+    http::{self, Metrics},
+    port::Port,
+    process::{Line, Process, command, lasting},
+    program::Program,
+    wait::{SOON, until_true},
+};
+
+/// How an operator is to be started.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    kubeconfig: PathBuf,
+    arguments: Vec<String>,
+    program: PathBuf,
+}
+
+impl Launch {
+    /// One that speaks as `identity`, watches the whole cluster, and says everything as text.
+    pub fn on(cluster: &ControlPlane, identity: &Identity) -> Self {
+        Self {
+            kubeconfig: cluster.kubeconfig(identity),
+            arguments: Vec::new(),
+            program: Program::Operator.expect(),
+        }
+    }
+
+    /// Watches these namespaces alone.
+    #[must_use]
+    pub fn watching(self, namespaces: &[&str]) -> Self {
+        namespaces.iter().fold(self, |launch, namespace| {
+            launch.args(&["--watch-namespace", namespace])
+        })
+    }
+
+    /// With further arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Another binary than the one that `make build` made.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
+    /// Starts it, and does not wait for anything.
+    pub fn start(&self) -> Operator {
+        let admin = Port::lease();
+        let mut command = command(&self.program);
+        command
+            .arg(format!("--admin={}", admin.address()))
+            .args(&self.arguments)
+            .env("KUBECONFIG", &self.kubeconfig);
+        let process = lasting(move || Process::start("wsgateway-operator", &mut command));
+        Operator { process, admin }
+    }
+}
+
+/// An operator that runs until this is dropped.
+#[derive(Debug)]
+pub struct Operator {
+    process: Process,
+    admin: Port,
+}
+
+impl Operator {
+    /// Starts one, and awaits that it is ready.
+    pub fn start(launch: &Launch) -> Self {
+        let mut operator = launch.start();
+        operator.await_ready(SOON);
+        operator
+    }
+
+    /// Where it serves `/livez`, `/readyz` and `/metrics`.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Awaits that it says that it is ready.
+    pub fn await_ready(&mut self, within: Duration) {
+        let admin = self.admin();
+        until_true("the operator is ready", within, || {
+            assert!(self.process.is_running(), "the operator ended");
+            http::try_get(admin, "/readyz").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&http::get(self.admin(), "/metrics").text())
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// All its lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// The next line, after the one that this returned last, that holds `text`.
+    pub fn line(&mut self, text: &str, within: Duration) -> Line {
+        self.process.line(text, within)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Stops it as Kubernetes does, and awaits its end.
+    pub fn stop(&mut self, within: Duration) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM);
+        self.process.exit(within)
+    }
+
+    /// Kills it, without a chance to say a word.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+}
