@@ -11,6 +11,7 @@ use crate::{
     local::{self, console::Console, guard, settings::LocalArgs},
     publish::{self, PublishArgs},
     stream::{self, StreamArgs},
+    top::{self, TopArgs},
 };
 
 /// WebSocket gateways in front of NATS: run one on this machine, or check a manifest.
@@ -32,6 +33,8 @@ enum Command {
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
     Stream(StreamArgs),
+    /// Show what the pods of a WsGateway on a cluster do at this moment.
+    Top(TopArgs),
     /// End what a killed wsgw local leaves.
     #[command(name = guard::COMMAND, hide = true)]
     Guard,
@@ -59,6 +62,7 @@ pub async fn run(args: Args) -> ExitCode {
         }
         Command::Pub(args) => outcome(publish::publish(args).await),
         Command::Stream(args) => outcome(stream::create(args).await),
+        Command::Top(args) => outcome(Box::pin(top::top(args)).await),
         Command::Guard => {
             guard::stand().await;
             ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 //! - [`manifest`]: a manifest's file, on its way to a validated gateway.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
+//! - [`cluster`]: the cluster that the kubeconfig names. [`top`]: `wsgw top`, what the pods there do at this moment.
 //! - [`local`]: `wsgw local`, a whole `WsGateway` on this machine.
 
 pub mod args;
@@ -14,5 +15,8 @@ pub mod lint;
 pub mod publish;
 pub mod server;
 pub mod stream;
+
+pub mod cluster;
+pub mod top;
 
 pub mod local;
