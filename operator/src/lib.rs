@@ -1,1 +1,27 @@
-//! The controller. Its reconciler is not in this version; see `main.rs`.
+//! The controller: a `WsGateway` → validated model → desired objects → apply → status.
+//!
+//! # Layout
+//!
+//! - [`args`], [`telemetry`], [`metrics`], [`admin`]: what every such program has;
+//! - [`leader`]: which of several operators works;
+//! - [`kinds`]: what is read and written, and which optional kinds are served now;
+//! - [`watch`]: what is known of the cluster, a task for each kind;
+//! - [`queue`]: which `WsGateway` is reconciled when;
+//! - [`run`]: how they hang together.
+
+pub mod args;
+pub mod telemetry;
+
+pub mod metrics;
+
+pub mod admin;
+
+pub mod leader;
+
+pub mod kinds;
+
+pub mod watch;
+
+pub mod queue;
+
+pub mod run;

@@ -1,25 +1,37 @@
 //! The operator's binary.
-//!
-//! It is built and named so that images and charts can rely on it. Reconciling is not in this version:
-//! it says so and ends, instead of running without doing anything.
 
-use std::process::ExitCode;
+use std::{convert::Infallible, process::ExitCode};
 
 use clap::Parser;
+use wsgateway_operator::{
+    args::Args,
+    queue::{Outcome, Reconcile},
+    run, telemetry,
+    watch::Key,
+};
 
-/// What was typed.
-#[derive(Debug, Parser)]
-#[command(
-    name = "wsgateway-operator",
-    version,
-    about = "Makes gateways of WsGateways"
-)]
-struct Args {}
+/// Stands where the reconciler will.
+struct Idle;
 
-fn main() -> ExitCode {
-    let Args {} = Args::parse();
-    eprintln!(
-        "this version has no reconciler yet: run a WsGateway without a cluster by `wsgw local -f FILE`"
-    );
-    ExitCode::FAILURE
+impl Reconcile for Idle {
+    type Error = Infallible;
+
+    async fn reconcile(&self, gateway: &Key) -> Result<Outcome, Infallible> {
+        tracing::info!(%gateway, "this version has no reconciler");
+        Ok(Outcome::Settled)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    telemetry::start(args.log_format);
+    match run::operator(args, |_| Idle).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line, with what lies beneath.
+            eprintln!("wsgateway-operator: {:#}", anyhow::Error::from(error));
+            ExitCode::FAILURE
+        }
+    }
 }

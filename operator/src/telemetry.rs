@@ -1,0 +1,39 @@
+//! Logs: a line an event on standard error, for people or as JSON. What belongs to one reconcile carries
+//! its id and its `WsGateway`.
+
+use std::{
+    io::IsTerminal,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tracing::Span;
+use tracing_subscriber::{EnvFilter, fmt};
+
+use crate::{args::LogFormat, watch::Key};
+
+/// Starts logging. `RUST_LOG` chooses what is logged; the default is `info`, and of the client only
+/// warnings: its faults are logged in our own words.
+pub fn start(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn,kube_runtime=warn,tower=warn"));
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .init(),
+    }
+}
+
+/// The span of one reconcile. Ids count from 1 in each process.
+pub fn reconcile_span(gateway: &Key) -> Span {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    tracing::info_span!("reconcile", wsgateway = %gateway, reconcile = id)
+}
