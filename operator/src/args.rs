@@ -210,6 +210,13 @@ pub struct LeaseConfig {
     pub retry_period: Duration,
 }
 
+impl LeaseConfig {
+    /// How long lies between the end of a leader's work and the beginning of another's.
+    pub fn rest(&self) -> Duration {
+        self.duration.saturating_sub(self.renew_deadline)
+    }
+}
+
 /// What is wrong with what was typed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {

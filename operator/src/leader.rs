@@ -82,7 +82,7 @@ pub struct Leader {
     seat: Option<Seat>,
     tenure: Arc<Tenure>,
     metrics: Metrics,
-    is_leader: bool,
+    leads: bool,
 }
 
 /// The lease, where there is one.
@@ -113,7 +113,7 @@ impl Leader {
             seat,
             tenure,
             metrics,
-            is_leader: false,
+            leads: false,
         }
     }
 
@@ -130,10 +130,9 @@ impl Leader {
                 }
                 time::sleep(wait).await;
             }
-            self.tenure.works_until(seat.end());
         }
         tracing::info!("leading");
-        self.is_leader = true;
+        self.leads = true;
         self.metrics.leader.set(1);
         self.metrics.lease_transitions.inc();
     }
@@ -144,31 +143,29 @@ impl Leader {
         let Some(seat) = &mut self.seat else {
             return std::future::pending().await;
         };
-        loop {
+        while let Some(deadline) = seat.election.deadline() {
+            self.tenure.works_until(seat.end());
             time::sleep(seat.config.retry_period).await;
-            let Some(deadline) = seat.election.deadline() else {
-                return tracing::error!("another operator took the lease");
-            };
             let renewal = time::timeout_at(deadline.into(), seat.renew());
             if renewal.await.is_err() {
-                return tracing::error!("the lease could not be renewed in time");
+                tracing::error!("the lease could not be renewed in time");
+                return;
             }
-            self.tenure.works_until(seat.end());
         }
+        tracing::error!("another operator took the lease");
     }
 
     /// How long the work may take to stop after [`Self::hold`] ended, before another operator begins.
     pub fn stop_grace(&self) -> Duration {
         self.seat.as_ref().map_or(STOP_SLACK, |seat| {
-            let rest = seat.config.duration - seat.config.renew_deadline;
-            rest.saturating_sub(STOP_SLACK)
+            seat.config.rest().saturating_sub(STOP_SLACK)
         })
     }
 
     /// The work has stopped: others may begin at once.
     pub async fn release(mut self) {
         self.tenure.ended();
-        if self.is_leader {
+        if self.leads {
             self.metrics.leader.set(0);
             self.metrics.lease_transitions.inc();
         }
@@ -218,8 +215,8 @@ impl Seat {
                 Err(error) => tracing::debug!(%error, "the lease was not renewed"),
             }
             match limited(self.read_and_step()).await {
-                Ok(None) => return,
-                Ok(Some(_)) => return, // Another holds it; there is no deadline any more.
+                // Where another holds it, there is no deadline any more.
+                Ok(_) => return,
                 Err(error) => tracing::warn!(%error, "the lease was not renewed"),
             }
             let period = self.config.retry_period / 2;
@@ -275,8 +272,7 @@ impl Seat {
 
     /// When others may begin.
     fn end(&self) -> Instant {
-        let rest = self.config.duration - self.config.renew_deadline;
-        self.election.deadline().unwrap_or_else(Instant::now) + rest
+        self.election.deadline().unwrap_or_else(Instant::now) + self.config.rest()
     }
 }
 

@@ -119,9 +119,9 @@ impl Metrics {
             queue_running: Gauge::default(),
             queue_backoff: Gauge::default(),
         };
-        let registry = registry.sub_registry_with_prefix("wsgateway_operator");
-        metrics.register_work(registry);
-        metrics.register_state(registry);
+        let own = registry.sub_registry_with_prefix("wsgateway_operator");
+        metrics.register_work(own);
+        metrics.register_state(own);
         registry.register_collector(Box::new(process::ProcessCollector));
         metrics
     }

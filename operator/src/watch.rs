@@ -35,7 +35,7 @@ use crate::{
 /// What every object that the operator makes is labelled with.
 const MANAGED: &str = "app.kubernetes.io/managed-by=wsgateway-operator";
 
-/// What the pods of gateways, and so their ReplicaSets, are labelled with.
+/// What the pods of gateways, and so their `ReplicaSets`, are labelled with.
 const PODS: &str = "app.kubernetes.io/name=wsgateway";
 
 /// The namespace and the name of an object; the namespace is empty for cluster-scoped kinds.
@@ -216,11 +216,11 @@ impl Watches {
             match scope {
                 // Secrets could be listed there only with a permission to read those of everybody.
                 Scope::Cluster if kind == Kind::Secret => {}
-                Scope::Cluster => starter.kind((kind, None)),
+                Scope::Cluster => starter.kind(&(kind, None)),
                 Scope::Namespaces(_) if kind.is_cluster_scoped() => {}
                 Scope::Namespaces(namespaces) => {
                     for namespace in namespaces {
-                        starter.kind((kind, Some(namespace.as_str().into())));
+                        starter.kind(&(kind, Some(namespace.as_str().into())));
                     }
                 }
             }
@@ -252,7 +252,7 @@ struct Starter {
 
 impl Starter {
     /// Starts the watch of a kind into the store that it has.
-    fn kind(&self, key: WatchKey) {
+    fn kind(&self, key: &WatchKey) {
         let stores = self.notices.stores.clone();
         match key.0 {
             Kind::WsGateway => self.watch(key, "", false, stores.gateways.clone()),
@@ -276,7 +276,7 @@ impl Starter {
 
     fn watch<T: Watched>(
         &self,
-        key: WatchKey,
+        key: &WatchKey,
         labels: &'static str,
         is_metadata: bool,
         store: Arc<Store<T>>,

@@ -187,7 +187,7 @@ impl PodView {
         self.metadata.annotations.get("wsgateway.io/live")
     }
 
-    /// What the ReplicaSet controller compares when it removes pods: the lower, the sooner.
+    /// What the `ReplicaSet` controller compares when it removes pods: the lower, the sooner.
     pub fn deletion_cost(&self) -> i32 {
         let annotations: &Pairs = &self.metadata.annotations;
         annotations
@@ -206,7 +206,7 @@ impl Watched for PodView {
         &self.metadata.resource_version
     }
 
-    /// A pod's controller is a ReplicaSet, so the label is what counts.
+    /// A pod's controller is a `ReplicaSet`, so the label is what counts.
     fn gateway(&self) -> Option<Key> {
         self.metadata.gateway()
     }

@@ -202,11 +202,11 @@ mod tests {
         .unwrap()
     }
 
-    fn concern(names: &[&str]) -> Option<Concern> {
-        Some(Concern {
+    fn concern(names: &[&str]) -> Concern {
+        Concern {
             gateways: names.iter().map(|name| Key::new("a", name)).collect(),
             cause: Cause::Event,
-        })
+        }
     }
 
     #[test]
@@ -214,16 +214,16 @@ mod tests {
         let store = Store::default();
         assert_eq!(
             store.put(object("a", "x", "one", "1"), 1),
-            concern(&["one"])
+            Some(concern(&["one"]))
         );
         assert_eq!(store.put(object("a", "x", "one", "1"), 2), None);
         assert_eq!(
             store.put(object("a", "x", "two", "2"), 2),
-            concern(&["two", "one"])
+            Some(concern(&["two", "one"]))
         );
         assert!(store.of(&Key::new("a", "one")).is_empty());
         assert_eq!(store.of(&Key::new("a", "two")).len(), 1);
-        assert_eq!(store.remove(&Key::new("a", "x")), concern(&["two"]));
+        assert_eq!(store.remove(&Key::new("a", "x")), Some(concern(&["two"])));
         assert_eq!(store.remove(&Key::new("a", "x")), None);
         assert!(store.of(&Key::new("a", "two")).is_empty());
     }
