@@ -5,4 +5,5 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
+mod api;
 mod harness;
