@@ -22,23 +22,32 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Launch {
     kubeconfig: PathBuf,
+    /// Where the lease is unless the arguments say otherwise; `None`: in the namespace of the kubeconfig.
+    lease_namespace: Option<String>,
+    account: bool,
     arguments: Vec<String>,
     program: PathBuf,
 }
 
 impl Launch {
-    /// One that speaks as `identity`, watches the whole cluster, and says everything as text.
+    /// One that speaks as `identity` and watches the whole cluster.
     pub fn on(cluster: &ControlPlane, identity: &Identity) -> Self {
         Self {
             kubeconfig: cluster.kubeconfig(identity),
+            lease_namespace: None,
+            account: matches!(identity, Identity::ServiceAccount { .. }),
             arguments: Vec::new(),
             program: Program::Operator.expect(),
         }
     }
 
-    /// Watches these namespaces alone.
+    /// Watches these namespaces alone. One that does not run as a service account, which has a namespace, keeps its lease
+    /// in the first of them, apart from the operators of other tests.
     #[must_use]
-    pub fn watching(self, namespaces: &[&str]) -> Self {
+    pub fn watching(mut self, namespaces: &[&str]) -> Self {
+        if !self.account {
+            self.lease_namespace = namespaces.first().map(ToString::to_string);
+        }
         namespaces.iter().fold(self, |launch, namespace| {
             launch.args(&["--watch-namespace", namespace])
         })
@@ -67,6 +76,9 @@ impl Launch {
             .arg(format!("--admin={}", admin.address()))
             .args(&self.arguments)
             .env("KUBECONFIG", &self.kubeconfig);
+        if let Some(namespace) = &self.lease_namespace {
+            command.env("WSGATEWAY_LEASE_NAMESPACE", namespace);
+        }
         let process = lasting(move || Process::start("wsgateway-operator", &mut command));
         Operator { process, admin }
     }

@@ -16,7 +16,8 @@ use wsgateway_e2e::{
         ControlPlane, FakeNode, Identity, Optional, Options, PodState, Requests, wait_for,
         wait_for_all, wait_gone,
     },
-    needs,
+    http, needs,
+    operator::{Launch, Operator},
     process::{Process, lasting},
     resources::is_alive,
     wait::{SOON, pause, until_true},
@@ -284,6 +285,19 @@ async fn the_api_server_counts_its_requests_and_may_be_restarted() {
     );
     api.create(&params, &config_map("d")).await.unwrap();
     waiting.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_starts_becomes_ready_and_stops_politely() {
+    needs!(Kubernetes);
+    let cluster = ControlPlane::shared();
+    cluster.install_crd();
+    let namespace = cluster.namespace();
+    let launch = Launch::on(cluster, &Identity::Admin).watching(&[namespace.name()]);
+    let mut operator = Operator::start(&launch);
+    let alive = http::get(operator.admin(), "/livez");
+    assert_eq!(alive.status, 200, "{alive:?}");
+    assert!(operator.stop(SOON).success());
 }
 
 #[test]
