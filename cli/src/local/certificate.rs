@@ -4,50 +4,18 @@
 
 mod given;
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
-use x509_parser::{extensions::GeneralName, prelude::*};
+use wsgateway_certificate::{Authority, Chain, Fault, MakeError, Pem};
 
 use super::state::{StateDir, StateError};
 pub use given::{given, written};
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Life of the authority: a person should have to trust it once.
-const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * DAY.as_secs());
-
-/// The life and the renewal of a leaf where the manifest says nothing, as in the cluster.
-pub const LEAF: Lifetime = Lifetime {
-    life: Duration::from_secs(90 * DAY.as_secs()),
-    renew_before: Duration::from_secs(30 * DAY.as_secs()),
-};
-
-/// Certificates begin this much before now, for clients whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(60 * 60);
+pub use wsgateway_certificate::{LEAF, Lifetime};
 
 const AUTHORITY: &str = "tls/ca.crt";
 const AUTHORITY_KEY: &str = "tls/ca.key";
 const LEAF_CERTIFICATE: &str = "tls/tls.crt";
 const LEAF_KEY: &str = "tls/tls.key";
-
-/// How long a leaf lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lifetime {
-    /// From now to its end.
-    pub life: Duration,
-    /// How long before its end it is renewed.
-    pub renew_before: Duration,
-}
 
 /// The files for nginx.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,44 +39,15 @@ pub enum CertificateError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file holds no certificate.
-    #[error("{name} holds no PEM certificate: {why}")]
-    NoCertificate {
-        /// The file, or the key of a Secret.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The file holds no key.
-    #[error("{name} holds no usable private key in PEM: {why}")]
-    NoKey {
-        /// The file, or the key of a Secret.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// They do not belong together.
-    #[error("{key} is not the key of the certificate in {certificate}")]
-    Mismatch {
-        /// Where the certificate is.
-        certificate: String,
-        /// Where the key is.
-        key: String,
-    },
-    /// Clients would refuse it.
-    #[error("the certificate in {name} has ended on {ended}")]
-    Expired {
-        /// The file, or the key of a Secret.
-        name: String,
-        /// Its end.
-        ended: String,
-    },
+    /// nginx or clients would refuse it.
+    #[error(transparent)]
+    Fault(#[from] Fault),
     /// The state folder cannot be written.
     #[error(transparent)]
     State(#[from] StateError),
     /// A certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
-    Make(#[from] rcgen::Error),
+    #[error(transparent)]
+    Make(#[from] MakeError),
 }
 
 impl CertificateError {
@@ -116,10 +55,7 @@ impl CertificateError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "CertificateUnreadable",
-            Self::NoCertificate { .. } => "NoCertificate",
-            Self::NoKey { .. } => "NoPrivateKey",
-            Self::Mismatch { .. } => "KeyMismatch",
-            Self::Expired { .. } => "CertificateExpired",
+            Self::Fault(fault) => fault.reason(),
             Self::State(error) => error.reason(),
             Self::Make(_) => "CertificateNotMade",
         }
@@ -148,59 +84,46 @@ pub fn local(
     lifetime: Lifetime,
     now: SystemTime,
 ) -> Result<(Certificate, bool), CertificateError> {
-    let (authority, issuer) = authority(state, lifetime, now)?;
+    let authority = authority(state, lifetime, now)?;
+    let is_kept = is_leaf_current(state, &authority, names, now + lifetime.renew_before);
+    if !is_kept {
+        let leaf = authority.issue(names, lifetime.life, now)?;
+        state.write(LEAF_KEY, leaf.key)?;
+        state.write(LEAF_CERTIFICATE, leaf.certificate)?;
+    }
     let files = Certificate {
         certificate: state.path(LEAF_CERTIFICATE),
         key: state.path(LEAF_KEY),
         authority: Some(state.path(AUTHORITY)),
     };
-    let kept = given(&files.certificate, &files.key, now).is_ok()
-        && state.read(LEAF_CERTIFICATE).is_some_and(|pem| {
-            is_current_leaf(&pem, &authority, names, now + lifetime.renew_before)
-        });
-    if !kept {
-        let key = KeyPair::generate()?;
-        let leaf = leaf_params(names, lifetime, now)?.signed_by(&key, &issuer)?;
-        state.write(LEAF_KEY, key.serialize_pem())?;
-        state.write(LEAF_CERTIFICATE, leaf.pem())?;
-    }
-    Ok((files, !kept))
+    Ok((files, !is_kept))
 }
 
-/// The kept authority, or a new one where there is none that outlives the leaves it signs. Its certificate is DER.
+/// The kept authority, or a new one where there is none that outlives the leaves it signs. Who runs this trusts it on
+/// this machine alone, and is told of a new one, so it is not announced as in a cluster.
 fn authority(
     state: &StateDir,
     lifetime: Lifetime,
     now: SystemTime,
-) -> Result<(Vec<u8>, Issuer<'static, KeyPair>), CertificateError> {
+) -> Result<Authority, CertificateError> {
     if let (Some(certificate), Some(key)) = (state.read(AUTHORITY), state.read(AUTHORITY_KEY))
-        && given(
-            &state.path(AUTHORITY),
-            &state.path(AUTHORITY_KEY),
-            now + lifetime.life,
-        )
-        .is_ok()
-        && let Ok(der) = CertificateDer::from_pem_slice(certificate.as_bytes())
-        && let Ok(issuer) = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(&key)?)
+        && let Ok(authority) =
+            Authority::read(pem(AUTHORITY, &certificate), pem(AUTHORITY_KEY, &key))
+        && authority.chain().not_after >= now + lifetime.life
     {
-        return Ok((der.to_vec(), issuer));
+        return Ok(authority);
     }
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + AUTHORITY_LIFE).into();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "wsgateway");
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("wsgw local CA of {}", user()));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let certificate = params.self_signed(&key)?;
-    state.write(AUTHORITY_KEY, key.serialize_pem())?;
-    state.write(AUTHORITY, certificate.pem())?;
-    Ok((certificate.der().to_vec(), Issuer::new(params, key)))
+    let authority = Authority::make(&format!("wsgw local CA of {}", user()), now)?;
+    state.write(AUTHORITY_KEY, &authority.pair().key)?;
+    state.write(AUTHORITY, &authority.pair().certificate)?;
+    Ok(authority)
+}
+
+fn pem<'a>(name: &'a str, text: &'a str) -> Pem<'a> {
+    Pem {
+        name,
+        bytes: text.as_bytes(),
+    }
 }
 
 /// So that a person who trusts several authorities can tell them apart.
@@ -211,68 +134,30 @@ fn user() -> String {
         .unwrap_or_else(|| "nobody".to_owned())
 }
 
-fn leaf_params(
-    names: &BTreeSet<String>,
-    lifetime: Lifetime,
-    now: SystemTime,
-) -> Result<CertificateParams, rcgen::Error> {
-    let mut params = CertificateParams::new(names.iter().cloned().collect::<Vec<_>>())?;
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + lifetime.life).into();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "wsgateway");
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
-}
-
-/// Whether a leaf is the authority's, holds exactly these names, and is valid beyond `until`.
-fn is_current_leaf(
-    pem: &str,
-    authority: &[u8],
+/// Whether the leaf of an earlier run is the authority's, holds exactly these names, and is valid beyond `until`.
+fn is_leaf_current(
+    state: &StateDir,
+    authority: &Authority,
     names: &BTreeSet<String>,
     until: SystemTime,
 ) -> bool {
-    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+    let (Some(certificate), Some(key)) = (state.read(LEAF_CERTIFICATE), state.read(LEAF_KEY))
+    else {
         return false;
     };
-    let (Ok((_, leaf)), Ok((_, authority))) = (
-        X509Certificate::from_der(&der),
-        X509Certificate::from_der(authority),
-    ) else {
-        return false;
-    };
-    SystemTime::from(leaf.validity().not_after.to_datetime()) > until
-        && leaf.verify_signature(Some(authority.public_key())).is_ok()
-        && alternative_names(&leaf) == *names
-}
-
-fn alternative_names(certificate: &X509Certificate<'_>) -> BTreeSet<String> {
-    let extension = certificate.subject_alternative_name().ok().flatten();
-    let names = extension
-        .iter()
-        .flat_map(|extension| &extension.value.general_names);
-    names
-        .filter_map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(bytes) => match bytes.len() {
-                4 => <[u8; 4]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| IpAddr::from(b).to_string()),
-                _ => <[u8; 16]>::try_from(*bytes)
-                    .ok()
-                    .map(|b| IpAddr::from(b).to_string()),
-            },
-            _ => None,
-        })
-        .collect()
+    Chain::read(pem(LEAF_CERTIFICATE, &certificate)).is_ok_and(|leaf| {
+        leaf.not_after > until
+            && leaf.names == *names
+            && leaf.is_signed_by(authority.chain())
+            && leaf.check_key(pem(LEAF_KEY, &key)).is_ok()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+    use wsgateway_certificate::DAY;
 
     use super::*;
     use crate::local::state::tests::Scratch;

@@ -2,15 +2,7 @@
 
 use std::{path::Path, time::SystemTime};
 
-use rustls::{
-    InconsistentKeys,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject},
-    },
-    sign::CertifiedKey,
-};
-use x509_parser::prelude::*;
+use wsgateway_certificate::{Chain, Fault, Pem};
 
 use super::{Certificate, CertificateError};
 use crate::local::state::StateDir;
@@ -26,14 +18,19 @@ pub fn given(
         move |source| CertificateError::Unreadable { path, source }
     };
     let absolute = |path: &Path| std::path::absolute(path).map_err(unreadable(path));
-    let read = |path: &Path| {
-        let bytes = std::fs::read(path).map_err(unreadable(path))?;
-        Ok::<_, CertificateError>(Pem {
-            name: path.display().to_string(),
-            bytes,
-        })
-    };
-    check(&read(certificate)?, &read(key)?, now)?;
+    let read = |path: &Path| std::fs::read(path).map_err(unreadable(path));
+    let (certificate_name, key_name) = (certificate.display(), key.display());
+    check(
+        Pem {
+            name: &certificate_name.to_string(),
+            bytes: &read(certificate)?,
+        },
+        Pem {
+            name: &key_name.to_string(),
+            bytes: &read(key)?,
+        },
+        now,
+    )?;
     Ok(Certificate {
         certificate: absolute(certificate)?,
         key: absolute(key)?,
@@ -49,11 +46,17 @@ pub fn written(
     key: &[u8],
     now: SystemTime,
 ) -> Result<(Certificate, bool), CertificateError> {
-    let pem = |name: &str, bytes: &[u8]| Pem {
-        name: format!("{name} of Secret {secret}"),
-        bytes: bytes.to_owned(),
-    };
-    check(&pem("tls.crt", chain), &pem("tls.key", key), now)?;
+    check(
+        Pem {
+            name: &format!("tls.crt of Secret {secret}"),
+            bytes: chain,
+        },
+        Pem {
+            name: &format!("tls.key of Secret {secret}"),
+            bytes: key,
+        },
+        now,
+    )?;
     let key_is_new = state.write(SECRET_KEY, key)?;
     let is_new = state.write(SECRET_CERTIFICATE, chain)? || key_is_new;
     let (certificate, key) = (state.path(SECRET_CERTIFICATE), state.path(SECRET_KEY));
@@ -70,56 +73,19 @@ pub fn written(
 const SECRET_CERTIFICATE: &str = "secret/tls.crt";
 const SECRET_KEY: &str = "secret/tls.key";
 
-/// A text, and what the user calls it.
-struct Pem {
-    name: String,
-    bytes: Vec<u8>,
-}
-
-fn check(certificate: &Pem, key: &Pem, now: SystemTime) -> Result<(), CertificateError> {
-    let no_certificate = |why| CertificateError::NoCertificate {
-        name: certificate.name.clone(),
-        why,
-    };
-    let no_key = |why| CertificateError::NoKey {
-        name: key.name.clone(),
-        why,
-    };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&certificate.bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|error| no_certificate(error.to_string()))?;
-    let leaf = chain
-        .first()
-        .ok_or_else(|| no_certificate("there is no such section".to_owned()))?;
-    let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|error| no_certificate(error.to_string()))?;
-    let end = parsed.validity().not_after;
-    if SystemTime::from(end.to_datetime()) < now {
-        let name = certificate.name.clone();
-        return Err(CertificateError::Expired {
-            name,
-            ended: end.to_string(),
-        });
-    }
-    let der = PrivateKeyDer::from_pem_slice(&key.bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound => no_key("there is no such section".to_owned()),
-        other => no_key(other.to_string()),
-    })?;
-    match CertifiedKey::from_der(chain, der, &rustls::crypto::ring::default_provider()) {
-        Ok(_) => Ok(()),
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            let (certificate, key) = (certificate.name.clone(), key.name.clone());
-            Err(CertificateError::Mismatch { certificate, key })
-        }
-        Err(error) => Err(no_key(error.to_string())),
-    }
+fn check(certificate: Pem<'_>, key: Pem<'_>, now: SystemTime) -> Result<(), Fault> {
+    let chain = Chain::read(certificate)?;
+    chain.check_end(now)?;
+    chain.check_key(key)
 }
 
 #[cfg(test)]
 mod tests {
+    use wsgateway_certificate::DAY;
+
     use super::*;
     use crate::local::{
-        certificate::{AUTHORITY_KEY, DAY, LEAF, local, names},
+        certificate::{AUTHORITY_KEY, LEAF, local, names},
         state::tests::Scratch,
     };
 
