@@ -4,6 +4,7 @@
 
 mod community;
 mod f5;
+mod unknown;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,8 @@ use serde::Serialize;
 
 use crate::exposure::{Affinity, Exposure};
 use crate::value::ObjectName;
+
+pub use unknown::without_words;
 
 /// Whose annotations an Ingress carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,19 +101,8 @@ impl Draft {
             .push(NotExpressed::new(field, why));
     }
 
-    /// An Ingress path is a literal: what comes after the first parameter is matched by the gateway
-    /// alone.
     fn report_paths(&mut self, exposure: &Exposure) {
-        for path in exposure.paths.iter().filter(|path| !path.is_literal()) {
-            let prefix = path.literal_prefix();
-            self.report(
-                "routes.path",
-                format!(
-                    "an Ingress has no parameters; everything below {prefix} reaches the gateway, \
-                     which matches {path} itself"
-                ),
-            );
-        }
+        self.rendered.not_expressed.extend(path_reports(exposure));
     }
 
     fn report_status_page(&mut self, exposure: &Exposure) {
@@ -135,8 +127,21 @@ impl Draft {
     }
 }
 
-/// A field of the exposure that the/// A field of the exposure that the target cannot express as it
-/// was asked.
+/// An Ingress path is a literal: what comes after the first parameter is matched by the gateway
+/// alone.
+fn path_reports(exposure: &Exposure) -> impl Iterator<Item = NotExpressed> {
+    let paths = exposure.paths.iter().filter(|path| !path.is_literal());
+    paths.map(|path| {
+        let prefix = path.literal_prefix();
+        let why = format!(
+            "an Ingress has no parameters; everything below {prefix} reaches the gateway, which \
+             matches {path} itself"
+        );
+        NotExpressed::new("routes.path", why)
+    })
+}
+
+/// A field of the exposure that the target cannot express as it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotExpressed {
     /// The field's path below `spec`, such as `exposure.affinity`.

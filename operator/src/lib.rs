@@ -7,6 +7,7 @@
 //! - [`kinds`]: what is read and written, and which optional kinds are served now;
 //! - [`watch`]: what is known of the cluster, a task for each kind;
 //! - [`queue`]: which `WsGateway` is reconciled when;
+//! - [`mod@build`]: the objects that a validated gateway asks for, pure;
 //! - [`run`]: how they hang together.
 
 pub mod args;
@@ -23,5 +24,7 @@ pub mod kinds;
 pub mod watch;
 
 pub mod queue;
+
+pub mod build;
 
 pub mod run;
