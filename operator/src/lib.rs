@@ -7,6 +7,7 @@
 //! - [`kinds`]: what is read and written, and which optional kinds are served now;
 //! - [`watch`]: what is known of the cluster, a task for each kind;
 //! - [`queue`]: which `WsGateway` is reconciled when;
+//! - [`certificate`]: what a self-signed certificate needs, and whether another one is of use, pure;
 //! - [`mod@build`]: the objects that a validated gateway asks for, pure;
 //! - [`run`]: how they hang together.
 
@@ -24,6 +25,8 @@ pub mod kinds;
 pub mod watch;
 
 pub mod queue;
+
+pub mod certificate;
 
 pub mod build;
 
