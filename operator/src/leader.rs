@@ -7,6 +7,7 @@
 mod election;
 
 use std::{
+    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use kube::{Api, Client, api::PostParams};
 use tokio::time;
 
 use self::election::{Election, Seen, Step};
-use crate::{args::LeaseConfig, metrics::Metrics};
+use crate::{args::LeaseConfig, metrics::Metrics, telemetry::chain};
 
 /// The longest that one request may take, so that a renewal that hangs leaves time for another.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
@@ -163,9 +164,9 @@ impl Leader {
     }
 
     /// The work has stopped: others may begin at once.
-    pub async fn release(mut self) {
+    pub async fn release(&mut self) {
         self.tenure.ended();
-        if self.leads {
+        if mem::take(&mut self.leads) {
             self.metrics.leader.set(0);
             self.metrics.lease_transitions.inc();
         }
@@ -173,7 +174,9 @@ impl Leader {
         match time::timeout(RELEASE_TIMEOUT, seat.release()).await {
             Ok(Ok(true)) => tracing::info!("released the lease"),
             Ok(Ok(false)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the lease was not released"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = %chain(&error), "the lease was not released");
+            }
             Err(_) => tracing::warn!("the lease was not released in time"),
         }
     }
@@ -186,7 +189,7 @@ impl Seat {
             Ok(None) => Ok(()),
             Ok(Some(wait)) => Err(wait),
             Err(error) => {
-                tracing::debug!(%error, "the lease was not taken");
+                tracing::debug!(error = %chain(&error), "the lease was not taken");
                 // Two standbys that meet must not meet again and again.
                 let period = self.election.standby_period();
                 Err(period.mul_f64(0.5 + 0.5 * fastrand::f64()))
@@ -212,12 +215,12 @@ impl Seat {
             match result {
                 Ok(lease) => return self.wrote(lease, sent),
                 // What is known of it is old, so it is read again.
-                Err(error) => tracing::debug!(%error, "the lease was not renewed"),
+                Err(error) => tracing::debug!(error = %chain(&error), "the lease was not renewed"),
             }
             match limited(self.read_and_step()).await {
                 // Where another holds it, there is no deadline any more.
                 Ok(_) => return,
-                Err(error) => tracing::warn!(%error, "the lease was not renewed"),
+                Err(error) => tracing::warn!(error = %chain(&error), "the lease was not renewed"),
             }
             let period = self.config.retry_period / 2;
             time::sleep(period.mul_f64(0.5 + 0.5 * fastrand::f64())).await;

@@ -29,8 +29,7 @@ async fn main() -> ExitCode {
     match run::operator(args, |_| Idle).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, with what lies beneath.
-            eprintln!("wsgateway-operator: {:#}", anyhow::Error::from(error));
+            eprintln!("wsgateway-operator: {}", telemetry::chain(&error));
             ExitCode::FAILURE
         }
     }

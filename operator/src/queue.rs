@@ -237,7 +237,7 @@ async fn one<R: Reconcile>(reconcile: Arc<R>, gateway: Key, metrics: Metrics) ->
         }
         Ok(Ok(Err(error))) => {
             let reason = error.reason();
-            tracing::warn!(?took, reason, error = %chain(&error), "reconcile failed");
+            tracing::warn!(?took, reason, error = %telemetry::chain(&error), "reconcile failed");
             (Ended::Badly, reason)
         }
         Ok(Err(_)) => {
@@ -266,20 +266,4 @@ impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// An error with what lies beneath, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let beneath = error.to_string();
-        // Some errors already say what lies beneath them.
-        if !text.contains(&beneath) {
-            text.push_str(": ");
-            text.push_str(&beneath);
-        }
-        source = error.source();
-    }
-    text
 }

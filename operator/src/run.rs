@@ -1,8 +1,9 @@
 //! How the parts hang together, from a client to an exit code.
 //!
 //! Watches and the admin port run from the start, so a standby is warm. Reconciles run while this operator
-//! is the leader. One that lost its lease stops, and ends the process: what it knew of its own writes may be
-//! wrong, and a fresh start is the one way back that is exercised all the time.
+//! is the leader. One that lost its lease stops them and stands by again, since an API server that is away
+//! for a while is no reason to lose what is known; but each term has a reconciler of its own, so that nothing
+//! is believed that was known of one's own writes before.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -56,12 +57,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Another operator may work now.
-    #[error("the lease was lost")]
-    LeaseLost,
 }
 
-/// What reconciles are made with.
+/// What a reconciler is made with.
 #[derive(Clone)]
 pub struct Context {
     /// What the operator runs with.
@@ -80,14 +78,14 @@ pub struct Context {
     pub metrics: Metrics,
 }
 
-/// Runs until a signal to end, or until it must.
+/// Runs until a signal to end.
 pub async fn operator<R: Reconcile>(
     args: Args,
-    reconcile: impl FnOnce(Context) -> R,
+    reconciler: impl Fn(Context) -> R,
 ) -> Result<(), Error> {
     let (config, client) = connect(args).await?;
     let shutdown = shutdown_signal()?;
-    run(config, client, shutdown, reconcile).await
+    run(config, client, shutdown, reconciler).await
 }
 
 /// The configuration, and a client for it.
@@ -127,12 +125,12 @@ fn shutdown_signal() -> Result<CancellationToken, Error> {
     Ok(shutdown)
 }
 
-/// Runs until shutdown, or until the lease is lost.
+/// Runs until shutdown. `reconciler` makes one for each time that this operator becomes the leader.
 pub async fn run<R: Reconcile>(
     config: Config,
     client: Client,
     shutdown: CancellationToken,
-    reconcile: impl FnOnce(Context) -> R,
+    reconciler: impl Fn(Context) -> R,
 ) -> Result<(), Error> {
     let config = Arc::new(config);
     let mut registry = Registry::default();
@@ -183,65 +181,65 @@ pub async fn run<R: Reconcile>(
         queue,
         metrics,
     };
-    let reconcile = Arc::new(reconcile(context.clone()));
-    let result = lead(leader, context, reconcile, &shutdown).await;
+    lead(leader, context, reconciler, &shutdown).await;
 
     stop_watching.cancel();
     watches.ended().await;
     let _ = discovery.await;
     admin.abort();
-    result
+    Ok(())
 }
 
-/// Waits for the lease, works while it is held, and gives it away once the work has stopped.
+/// Waits for the lease, works while it is held, gives it away once the work has stopped, and stands by again
+/// where it was lost.
 async fn lead<R: Reconcile>(
     mut leader: Leader,
     context: Context,
-    reconcile: Arc<R>,
+    reconciler: impl Fn(Context) -> R,
     shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    tokio::select! {
-        () = shutdown.cancelled() => {
-            // The last write may have taken the lease after all.
-            leader.release().await;
-            return Ok(());
+) {
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = leader.acquire() => {
+                let reconciler = Arc::new(reconciler(context.clone()));
+                term(&mut leader, &context, reconciler, shutdown).await;
+            }
         }
-        () = leader.acquire() => {}
+        // Also where it was only about to be taken: the last write may have succeeded after all.
+        leader.release().await;
     }
+}
+
+/// Works from when the lease was taken until shutdown, or until the lease is lost.
+async fn term<R: Reconcile>(
+    leader: &mut Leader,
+    context: &Context,
+    reconciler: Arc<R>,
+    shutdown: &CancellationToken,
+) {
     let stop = shutdown.child_token();
     let stop_grace = leader.stop_grace();
-    let is_lost = {
-        let mut work = pin!(work(&context, reconcile, stop.clone()));
-        let mut lost = pin!(leader.hold());
-        let mut overdue = pin!(async {
-            shutdown.cancelled().await;
-            time::sleep(STOP_GRACE).await;
-        });
-        tokio::select! {
-            () = &mut work => false,
-            () = &mut overdue => {
-                tracing::warn!("reconciles did not end in time and were dropped");
-                false
-            }
-            () = &mut lost => {
-                stop.cancel();
-                if time::timeout(stop_grace, &mut work).await.is_err() {
-                    tracing::warn!("reconciles did not end before the lease did and were dropped");
-                }
-                true
+    let mut work = pin!(work(context, reconciler, stop.clone()));
+    let mut lost = pin!(leader.hold());
+    let mut overdue = pin!(async {
+        shutdown.cancelled().await;
+        time::sleep(STOP_GRACE).await;
+    });
+    tokio::select! {
+        () = &mut work => {}
+        () = &mut overdue => tracing::warn!("reconciles did not end in time and were dropped"),
+        () = &mut lost => {
+            stop.cancel();
+            if time::timeout(stop_grace, &mut work).await.is_err() {
+                tracing::warn!("reconciles did not end before the lease did and were dropped");
             }
         }
-    };
-    leader.release().await;
-    if is_lost {
-        Err(Error::LeaseLost)
-    } else {
-        Ok(())
     }
 }
 
 /// Reconciles until `stop`, once enough is known.
-async fn work<R: Reconcile>(context: &Context, reconcile: Arc<R>, stop: CancellationToken) {
+async fn work<R: Reconcile>(context: &Context, reconciler: Arc<R>, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = known(context) => {}
@@ -251,7 +249,7 @@ async fn work<R: Reconcile>(context: &Context, reconcile: Arc<R>, stop: Cancella
         resync: context.config.resync,
     };
     let first = || context.stores.gateways.keys();
-    context.queue.run(config, reconcile, first, stop).await;
+    context.queue.run(config, reconciler, first, stop).await;
 }
 
 /// Waits until the watches know what there is, or have been refused.

@@ -11,11 +11,11 @@ use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::{args::LogFormat, watch::Key};
 
-/// Starts logging. `RUST_LOG` chooses what is logged; the default is `info`, and of the client only
-/// warnings: its faults are logged in our own words.
+/// Starts logging. `RUST_LOG` chooses what is logged; the default is `info`, without
+/// the client, whose faults are logged in our own words.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn,kube_runtime=warn,tower=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,tower=warn"));
     let builder = fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -36,4 +36,20 @@ pub fn reconcile_span(gateway: &Key) -> Span {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     tracing::info_span!("reconcile", wsgateway = %gateway, reconcile = id)
+}
+
+/// An error with what lies beneath, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let beneath = error.to_string();
+        // Some errors already say what lies beneath them.
+        if !text.contains(&beneath) {
+            text.push_str(": ");
+            text.push_str(&beneath);
+        }
+        source = error.source();
+    }
+    text
 }

@@ -30,6 +30,7 @@ use crate::{
     kinds::Kind,
     metrics::Metrics,
     queue::{Backoff, Cause},
+    telemetry,
 };
 
 /// How many objects one answer to a list holds. What is not yet parsed of it is held twice.
@@ -167,11 +168,15 @@ impl<T: Watched> Reflector<T> {
         };
         let wait = backoff.delay(failures, fastrand::f64());
         let namespace = namespace.as_deref().unwrap_or_default();
-        tracing::debug!(kind = kind.name(), namespace, ?fault, ?wait, "watch failed");
+        let (code, message) = (&fault.code, &fault.message);
+        // An API server that is away is away for all of them, so one says it.
+        if failures == 1 && (fault.is_answer() || *kind == Kind::WsGateway) {
+            tracing::warn!(kind = kind.name(), namespace, %code, %message, "watch failed");
+        } else {
+            tracing::debug!(kind = kind.name(), namespace, %code, %message, ?wait, "watch failed");
+        }
         self.metrics.watch_failed(*kind, fault.code.to_string());
-        let message = fault.message.clone();
         if self.health.failed(&self.key, fault, Instant::now()) {
-            tracing::warn!(kind = kind.name(), namespace, %message, "watch is refused");
             self.notices.everyone(Cause::Event);
         }
         wait
@@ -367,8 +372,8 @@ fn timeout(message: &str) -> Fault {
 fn fault(error: &kube::Error) -> Fault {
     let (code, message) = match error {
         kube::Error::Api(status) => (status.code.to_string(), status.message.clone()),
-        kube::Error::SerdeError(_) => ("decode".to_owned(), error.to_string()),
-        _ => ("transport".to_owned(), error.to_string()),
+        kube::Error::SerdeError(_) => ("decode".to_owned(), telemetry::chain(error)),
+        _ => ("transport".to_owned(), telemetry::chain(error)),
     };
     Fault {
         code: code.into(),
