@@ -8,9 +8,12 @@ use crate::{process::command, program::Program};
 /// A part of no network that exists, for the addresses of Services.
 const SERVICE_ADDRESSES: &str = "10.96.0.0/16";
 
-/// The controllers that take note of nodes would delete the pods of a node that does not exist, or has no kubelet.
-const CONTROLLERS: &str =
-    "*,-node-lifecycle-controller,-taint-eviction-controller,-pod-garbage-collector-controller";
+/// All but those that have no place here. The ones that take note of nodes would delete the pods of a node that does not
+/// exist, or has no kubelet. The ones that list a Service's pods would try for ever to write the loopback addresses of
+/// [`super::FakeNode`], which the API refuses there, and so keep an idle API server busy.
+const CONTROLLERS: &str = "*,-node-lifecycle-controller,-taint-eviction-controller,\
+    -pod-garbage-collector-controller,-endpoints-controller,-endpointslice-controller,\
+    -endpointslice-mirroring-controller";
 
 fn program(name: &str) -> Command {
     let mut command = command(Program::Kubernetes.expect());

@@ -267,6 +267,7 @@ async fn the_api_server_counts_its_requests_and_may_be_restarted() {
         api.create(&params, &config_map(name)).await.unwrap();
     }
     let new = Requests::count(&client).await.since(&before);
+    assert!(new.by_verb()["POST"] >= 3, "{new}");
     let created = new.filter(|request| request.resource == "configmaps" && request.verb == "POST");
     assert_eq!(created.total(), 3, "{new}");
     assert!(new.mutating().total() >= 3);
@@ -285,6 +286,40 @@ async fn the_api_server_counts_its_requests_and_may_be_restarted() {
     );
     api.create(&params, &config_map("d")).await.unwrap();
     waiting.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_on_which_all_has_settled_changes_nothing() {
+    needs!(Kubernetes);
+    let cluster = ControlPlane::start();
+    let client = cluster.client();
+    let namespace = cluster.namespace();
+    let _node = FakeNode::start(&client, namespace.name());
+    namespace.apply(DEPLOYMENT);
+    namespace.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+",
+    );
+    let deployments: Api<Deployment> = namespace.api();
+    let both = |deployment: &Deployment| available(deployment) == 2;
+    wait_for(&deployments, "web", "both pods are available", SOON, both).await;
+    // What was set going by then has ended when a whole second is silent.
+    let mut before = Requests::count(&client).await;
+    for _ in 0..10 {
+        pause(Duration::from_secs(1));
+        let now = Requests::count(&client).await;
+        let new = now.since(&before).mutating();
+        if new.total() == 0 {
+            return;
+        }
+        println!("{new}");
+        before = now;
+    }
+    panic!("no second of ten was silent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
