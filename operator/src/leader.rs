@@ -199,32 +199,39 @@ impl Seat {
 
     /// Renews until it succeeds or somebody else holds the lease.
     async fn renew(&mut self) {
-        loop {
-            let sent = Instant::now();
-            let result = match &self.lease {
-                Some(lease) => {
-                    let renewal = self.election.renewal(lease);
-                    limited(
-                        self.api
-                            .replace(&self.config.name, &PostParams::default(), &renewal),
-                    )
-                    .await
-                }
-                None => Err(Error::Unread),
-            };
-            match result {
-                Ok(lease) => return self.wrote(lease, sent),
-                // What is known of it is old, so it is read again.
-                Err(error) => tracing::debug!(error = %chain(&error), "the lease was not renewed"),
-            }
-            match limited(self.read_and_step()).await {
-                // Where another holds it, there is no deadline any more.
-                Ok(_) => return,
-                Err(error) => tracing::warn!(error = %chain(&error), "the lease was not renewed"),
+        let mut is_first = true;
+        while let Err(error) = self.try_renew().await {
+            if mem::take(&mut is_first) {
+                tracing::warn!(error = %chain(&error), "the lease was not renewed");
+            } else {
+                tracing::debug!(error = %chain(&error), "the lease was not renewed");
             }
             let period = self.config.retry_period / 2;
             time::sleep(period.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
         }
+    }
+
+    /// Renews what is known of the lease or, where that is old, what is read of it. Where that shows that
+    /// another holds it, there is no deadline any more.
+    async fn try_renew(&mut self) -> Result<(), Error> {
+        if let Some(lease) = &self.lease {
+            let sent = Instant::now();
+            let renewal = self.election.renewal(lease);
+            let params = PostParams::default();
+            let request = self.api.replace(&self.config.name, &params, &renewal);
+            match limited(request).await {
+                Ok(lease) => {
+                    self.wrote(lease, sent);
+                    return Ok(());
+                }
+                Err(Error::Client(kube::Error::Api(status))) => {
+                    tracing::debug!(%status, "the lease is read again");
+                }
+                // No answer to this means none to a reading either.
+                Err(error) => return Err(error),
+            }
+        }
+        limited(self.read_and_step()).await.map(|_| ())
     }
 
     /// One reading, and the write that it allows. Gives how long to wait where it allows none.
@@ -283,8 +290,6 @@ impl Seat {
 enum Error {
     #[error("the API server has not answered in time")]
     Timeout,
-    #[error("the lease has not been read")]
-    Unread,
     #[error(transparent)]
     Client(#[from] kube::Error),
 }

@@ -5,6 +5,7 @@
 //! - [`args`], [`telemetry`], [`metrics`], [`admin`]: what every such program has;
 //! - [`leader`]: which of several operators works;
 //! - [`kinds`]: what is read and written, and which optional kinds are served now;
+//! - [`rbac`]: what may be done with them;
 //! - [`watch`]: what is known of the cluster, a task for each kind;
 //! - [`queue`]: which `WsGateway` is reconciled when;
 //! - [`certificate`]: what a self-signed certificate needs, and whether another one is of use, pure;
@@ -22,6 +23,8 @@ pub mod leader;
 
 pub mod kinds;
 
+pub mod rbac;
+
 pub mod watch;
 
 pub mod queue;
@@ -29,5 +32,21 @@ pub mod queue;
 pub mod certificate;
 
 pub mod build;
+
+pub mod conflict;
+
+pub mod dereference;
+
+pub mod rollout;
+
+pub mod apply;
+
+pub mod pods;
+
+pub mod entrance;
+
+pub mod status;
+
+pub mod reconcile;
 
 pub mod run;

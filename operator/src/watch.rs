@@ -119,6 +119,12 @@ impl Stores {
             .map_or(Lookup::Unknown, |store| lookup(store, key))
     }
 
+    /// Whether what [`Stores::metas_of`] gives for a namespace is all there is.
+    pub fn is_synced(&self, kind: Kind, namespace: &str) -> bool {
+        let store = self.metas.get(kind as usize);
+        store.is_some_and(|store| store.is_synced(namespace))
+    }
+
     /// The objects of a kind that belong to a `WsGateway`, of which only metadata is kept.
     pub fn metas_of(&self, kind: Kind, gateway: &Key) -> Vec<Arc<MetaObject>> {
         let store = self.metas.get(kind as usize);

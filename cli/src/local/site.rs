@@ -307,9 +307,8 @@ impl Site {
     }
 }
 
-/// How long a certificate lasts that is made here. There is no cert-manager on this machine.
+/// How long a certificate lasts that is made here, also where cert-manager would get one in a cluster.
 fn lifetime(tls: &Tls) -> Lifetime {
-    let days = |days| std::time::Duration::from_secs(days * 86_400);
     match tls {
         Tls::SelfSigned {
             duration,
@@ -318,9 +317,6 @@ fn lifetime(tls: &Tls) -> Lifetime {
             life: duration.get(),
             renew_before: renew_before.get(),
         },
-        Tls::CertManager { .. } | Tls::Secret { .. } | Tls::None => Lifetime {
-            life: days(90),
-            renew_before: days(30),
-        },
+        Tls::CertManager { .. } | Tls::Secret { .. } | Tls::None => certificate::LEAF,
     }
 }

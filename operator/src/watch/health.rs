@@ -176,15 +176,15 @@ impl Health {
         });
     }
 
-    /// A list is complete, or a watch was accepted. Says whether that ends a refusal.
-    pub(super) fn answered(&self, key: &WatchKey, has_listed: bool, now: Instant) -> bool {
-        let is_end = self.with(key, |state| {
+    /// A list is complete, or a watch was accepted. Says which fault that ends.
+    pub(super) fn answered(&self, key: &WatchKey, has_listed: bool, now: Instant) -> Option<Fault> {
+        let ended = self.with(key, |state| {
             state.attempt = now;
             state.has_synced |= has_listed;
-            state.fault.take().is_some_and(|fault| fault.is_forbidden())
+            state.fault.take()
         });
         self.changed.notify_waiters();
-        is_end.unwrap_or(false)
+        ended.flatten()
     }
 
     /// An attempt failed. Says whether that begins a refusal.
@@ -322,7 +322,7 @@ mod tests {
         assert!(!health.failed(&pods, fault("403"), now));
         assert_eq!(health.not_ready(), None);
         assert_eq!(health.fault(Kind::Pod, "shop").unwrap(), fault("403"));
-        assert!(health.answered(&pods, true, now));
+        assert_eq!(health.answered(&pods, true, now), Some(fault("403")));
         assert_eq!(health.fault(Kind::Pod, "shop"), None);
         health.failed(&main, fault("transport"), now);
         assert_eq!(

@@ -183,8 +183,14 @@ impl<T: Watched> Reflector<T> {
     }
 
     fn answered(&self, has_listed: bool) {
-        if self.health.answered(&self.key, has_listed, Instant::now()) {
-            tracing::info!(kind = self.key.0.name(), "watch is no longer refused");
+        let (kind, namespace) = &self.key;
+        let ended = self.health.answered(&self.key, has_listed, Instant::now());
+        let Some(fault) = ended else { return };
+        if fault.is_answer() || *kind == Kind::WsGateway {
+            let namespace = namespace.as_deref().unwrap_or_default();
+            tracing::info!(kind = kind.name(), namespace, "watch works again");
+        }
+        if fault.is_forbidden() {
             self.notices.everyone(Cause::Event);
         }
     }
