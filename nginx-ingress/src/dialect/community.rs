@@ -36,6 +36,13 @@ pub(super) fn annotations(exposure: &Exposure) -> Rendered {
     balancing(exposure, &mut out);
     out.report_paths(exposure);
     out.report_status_page(exposure);
+    if exposure.hosts.is_empty() && exposure.tls_secret.is_some() {
+        out.report(
+            "exposure.hosts",
+            "where no host is named, ingress-nginx shows its own default certificate, not that of \
+             exposure.tls",
+        );
+    }
     out.rendered
 }
 
