@@ -10,6 +10,7 @@ use crate::{
     lint::{self, LintArgs},
     local::{self, console::Console, guard, settings::LocalArgs},
     publish::{self, PublishArgs},
+    status::{self, StatusArgs},
     stream::{self, StreamArgs},
     top::{self, TopArgs},
 };
@@ -33,6 +34,9 @@ enum Command {
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
     Stream(StreamArgs),
+    /// Show a WsGateway on a cluster, what was made for it, and what to do about what is wrong. Exit code 1 unless all
+    /// are ready.
+    Status(StatusArgs),
     /// Show what the pods of a WsGateway on a cluster do at this moment.
     Top(TopArgs),
     /// End what a killed wsgw local leaves.
@@ -62,6 +66,11 @@ pub async fn run(args: Args) -> ExitCode {
         }
         Command::Pub(args) => outcome(publish::publish(args).await),
         Command::Stream(args) => outcome(stream::create(args).await),
+        Command::Status(args) => match Box::pin(status::status(args)).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => outcome(Err(error)),
+        },
         Command::Top(args) => outcome(Box::pin(top::top(args)).await),
         Command::Guard => {
             guard::stand().await;

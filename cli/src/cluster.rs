@@ -11,6 +11,7 @@ use kube::{
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use wsgateway_crds::report::Report;
 
 /// How long the API server may take for an answer, and a pod behind it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,12 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The port at which a gateway's pod tells of itself.
 const ADMIN_PORT: u16 = 9_000;
 
+/// How many pods are asked at the same time.
+pub(crate) const ASKED_AT_ONCE: usize = 16;
+
 /// Which cluster, and where in it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ClusterArgs {
     /// The namespace. Default: the one of the context.
     #[arg(short, long)]
-    namespace: Option<String>,
+    pub(crate) namespace: Option<String>,
     /// The context of the kubeconfig, where it is not the current one.
     #[arg(long)]
     context: Option<String>,
@@ -53,6 +57,17 @@ impl ClusterError {
             Self::Request { .. } => "RequestFailed",
         }
     }
+}
+
+/// What came of asking for what may be absent, or not be for everyone to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer<T> {
+    /// It.
+    Is(T),
+    /// There is no such object, or no such kind.
+    Absent,
+    /// Who asks may not know. The API server's sentence.
+    Forbidden(String),
 }
 
 /// A cluster, and the namespace that is meant in it.
@@ -123,6 +138,33 @@ impl Cluster {
         })?;
         self.answer(&action, self.client.request_text(request))
             .await
+    }
+
+    /// What a gateway says of itself on its admin port.
+    pub(crate) async fn report(&self, pod: &str) -> Result<Report, String> {
+        let page = self.admin_page(pod, "/status").await;
+        let page = page.map_err(|error| error.to_string())?;
+        serde_json::from_str(&page)
+            .map_err(|error| format!("the /status of pod {pod} is no report: {error}"))
+    }
+
+    /// Asks for what may be absent, or not be for everyone to see. Neither is an error.
+    pub(crate) async fn ask<T>(
+        &self,
+        action: &str,
+        asked: impl Future<Output = kube::Result<T>>,
+    ) -> Result<Answer<T>, ClusterError> {
+        let asked = async {
+            match asked.await {
+                Ok(answer) => Ok(Answer::Is(answer)),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Answer::Absent),
+                Err(kube::Error::Api(status)) if status.code == 403 => {
+                    Ok(Answer::Forbidden(status.message))
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.answer(action, asked).await
     }
 
     async fn answer<T>(

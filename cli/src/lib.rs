@@ -4,7 +4,8 @@
 //! - [`manifest`]: a manifest's file, on its way to a validated gateway.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
-//! - [`cluster`]: the cluster that the kubeconfig names. [`top`]: `wsgw top`, what the pods there do at this moment.
+//! - [`cluster`]: the cluster that the kubeconfig names. [`status`]: `wsgw status`, a `WsGateway` there with all
+//!   that was made for it. [`top`]: `wsgw top`, what the pods there do at this moment.
 //! - [`local`]: `wsgw local`, a whole `WsGateway` on this machine.
 
 pub mod args;
@@ -17,6 +18,7 @@ pub mod server;
 pub mod stream;
 
 pub mod cluster;
+pub mod status;
 pub mod top;
 
 pub mod local;

@@ -20,10 +20,7 @@ use self::{
     sample::{Counters, Reading, Sample},
     table::Table,
 };
-use crate::cluster::{Cluster, ClusterArgs, ClusterError};
-
-/// How many pods are asked at the same time.
-const ASKED_AT_ONCE: usize = 16;
+use crate::cluster::{ASKED_AT_ONCE, Cluster, ClusterArgs, ClusterError};
 
 /// Moves a terminal's cursor home and clears what is below (ECMA-48).
 const CLEAR: &str = "\x1b[H\x1b[J";
@@ -144,16 +141,12 @@ async fn sample(cluster: &Cluster, pod: Pod) -> Sample {
 }
 
 async fn read(cluster: &Cluster, pod: &str) -> Result<Reading, String> {
-    let page = |path| async move {
-        let page = cluster.admin_page(pod, path).await;
-        page.map_err(|error| error.to_string())
-    };
-    let report = page("/status").await?;
-    let metrics = page("/metrics").await?;
+    let report = cluster.report(pod).await?;
+    let metrics = cluster.admin_page(pod, "/metrics").await;
+    let metrics = metrics.map_err(|error| error.to_string())?;
     Ok(Reading {
         at: Instant::now(),
-        report: serde_json::from_str(&report)
-            .map_err(|error| format!("the /status of pod {pod} is no report: {error}"))?,
+        report,
         counters: Counters::parse(&metrics),
     })
 }
