@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt lint unit bench clean
+.PHONY: help build run test check fmt lint unit manifests bench clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FILE ?= manifests/samples/notifications.yaml
@@ -32,6 +32,9 @@ lint: ## format and clippy, changing nothing
 
 unit: ## units and goldens, without the tests that start programs
 	cargo test --workspace --exclude wsgateway-e2e
+
+manifests: ## make the generated files anew: CRD, roles, install.yaml
+	@hack/manifests
 
 bench: build ## measure beside the floor and the peers, into bench/results
 	bench/run
