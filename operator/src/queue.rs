@@ -5,6 +5,8 @@
 
 mod backoff;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::{
     convert::Infallible,
@@ -110,6 +112,14 @@ impl Queue {
     pub fn trigger(&self, gateway: &Key, cause: Cause) {
         if let Some(schedule) = &mut *self.lock() {
             schedule.trigger(gateway, cause, Instant::now());
+            self.shared.changed.notify_one();
+        }
+    }
+
+    /// What may have made reconciles fail, such as an API server that was away, is over.
+    pub fn retry_failed(&self) {
+        if let Some(schedule) = &mut *self.lock() {
+            schedule.retry_failed(Instant::now());
             self.shared.changed.notify_one();
         }
     }

@@ -102,6 +102,16 @@ impl Schedule {
         }
     }
 
+    /// What made reconciles fail is over: those that wait for their next try need not.
+    pub(super) fn retry_failed(&mut self, now: Instant) {
+        let waits = |(_, entry): &(&Key, &Entry)| entry.failures > 0 && entry.due.is_some();
+        let failed = self.entries.iter().filter(waits);
+        let failed: Vec<_> = failed.map(|(key, _)| key.clone()).collect();
+        for key in failed {
+            self.wait_until(&key, now + DEBOUNCE);
+        }
+    }
+
     /// The next to run, if its time and its turn have come. It runs until [`Self::ended`].
     pub(super) fn next(&mut self, now: Instant) -> Option<Key> {
         self.ripen(now);
@@ -345,6 +355,23 @@ mod tests {
             Some(1_600),
             "the wait begins anew after a success"
         );
+    }
+
+    #[test]
+    fn when_the_cause_is_over_those_that_failed_need_not_wait() {
+        let mut queue = Clocked::new(2);
+        for name in ["a", "b"] {
+            queue.trigger(0, name, Cause::Event);
+            queue.next(50);
+        }
+        queue.ended(100, "a", Ended::Badly);
+        queue.ended(100, "b", HOUR);
+        queue.schedule.retry_failed(queue.at(200));
+        assert_eq!(queue.due(), Some(250));
+        assert_eq!(queue.next(250).as_deref(), Some("a"));
+        assert_eq!(queue.next(250), None);
+        queue.ended(300, "a", Ended::Badly);
+        assert_eq!(queue.due(), Some(1_300), "it still counts as failed");
     }
 
     #[test]

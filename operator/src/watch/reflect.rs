@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How many objects one answer to a list holds. What is not yet parsed of it is held twice.
-const PAGE: u32 = 250;
+const PAGE: u32 = 100;
 
 /// How long a list's page may take.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -192,6 +192,10 @@ impl<T: Watched> Reflector<T> {
         }
         if fault.is_forbidden() {
             self.notices.everyone(Cause::Event);
+        }
+        if !fault.is_answer() && *kind == Kind::WsGateway {
+            // The API server was away, and whoever asked it meanwhile has failed.
+            self.notices.queue.retry_failed();
         }
     }
 
