@@ -90,13 +90,15 @@ fn nothing_empty_is_written() {
             Value::Null => panic!("{path} is null"),
             Value::Object(map) => {
                 assert!(!map.is_empty() || selects_all, "{path} is empty");
-                map.iter()
-                    .for_each(|(key, value)| walk(&format!("{path}/{key}"), value));
+                for (key, value) in map {
+                    walk(&format!("{path}/{key}"), value);
+                }
             }
             Value::Array(list) => {
                 assert!(!list.is_empty(), "{path} is empty");
-                list.iter()
-                    .for_each(|value| walk(&format!("{path}/-"), value));
+                for value in list {
+                    walk(&format!("{path}/-"), value);
+                }
             }
             Value::String(_) | Value::Number(_) | Value::Bool(_) => {}
         }
