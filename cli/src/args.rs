@@ -10,6 +10,7 @@ use crate::{
     lint::{self, LintArgs},
     local::{self, console::Console, guard, settings::LocalArgs},
     publish::{self, PublishArgs},
+    render::{self, RenderArgs},
     status::{self, StatusArgs},
     stream::{self, StreamArgs},
     top::{self, TopArgs},
@@ -30,6 +31,8 @@ enum Command {
     Local(Box<LocalArgs>),
     /// Say what is wrong in manifests: a line for each, and exit code 1.
     Lint(LintArgs),
+    /// Print all objects that the operator makes of a manifest, without a cluster.
+    Render(RenderArgs),
     /// Publish a message to NATS.
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
@@ -64,6 +67,7 @@ pub async fn run(args: Args) -> ExitCode {
                 ExitCode::FAILURE
             }
         }
+        Command::Render(args) => outcome(render::render(&args)),
         Command::Pub(args) => outcome(publish::publish(args).await),
         Command::Stream(args) => outcome(stream::create(args).await),
         Command::Status(args) => match Box::pin(status::status(args)).await {

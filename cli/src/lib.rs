@@ -3,6 +3,7 @@
 //! - [`args`]: the command line, and which function each subcommand is.
 //! - [`manifest`]: a manifest's file, on its way to a validated gateway.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
+//! - [`render`]: `wsgw render`, all objects that the operator makes of a manifest.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
 //! - [`cluster`]: the cluster that the kubeconfig names. [`status`]: `wsgw status`, a `WsGateway` there with all
 //!   that was made for it. [`top`]: `wsgw top`, what the pods there do at this moment.
@@ -14,6 +15,7 @@ pub mod manifest;
 
 pub mod lint;
 pub mod publish;
+pub mod render;
 pub mod server;
 pub mod stream;
 

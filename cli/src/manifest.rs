@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use wsgateway_model::{Document, Documents, Gateway, ReadError, Reason, check, documents};
+use wsgateway_model::{
+    Document, Documents, Gateway, ReadError, Reason, Referenced, check, documents,
+};
 
 /// The largest file that is read: far above any set of manifests that etcd would hold.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -106,7 +108,34 @@ pub fn gateway(file: &Path, text: &str) -> Result<Gateway, ManifestError> {
             count,
         });
     };
-    checked(document, &documents).map_err(|violations| ManifestError::Wrong {
+    let referenced = documents.referenced(&document.namespace);
+    checked(document, &referenced).map_err(|violations| ManifestError::Wrong {
+        file: file.to_owned(),
+        violations,
+    })
+}
+
+/// All gateways of a manifest, validated as the operator does: what the kubelet mounts is not looked at, and NATS must
+/// be named.
+pub fn gateways_for_cluster(file: &Path, text: &str) -> Result<Vec<Gateway>, ManifestError> {
+    let documents = read(file, text)?;
+    let mut gateways = Vec::new();
+    let mut violations = Vec::new();
+    for document in &documents.gateways {
+        match checked(document, &Referenced::mounted()) {
+            Ok(gateway) if gateway.nats.servers.is_empty() => violations.push(Violation {
+                line: document.line("spec.nats.servers"),
+                sentence: "spec.nats.servers: must be set in a cluster: no server is started there"
+                    .to_owned(),
+            }),
+            Ok(gateway) => gateways.push(gateway),
+            Err(of_document) => violations.extend(of_document),
+        }
+    }
+    if violations.is_empty() {
+        return Ok(gateways);
+    }
+    Err(ManifestError::Wrong {
         file: file.to_owned(),
         violations,
     })
@@ -118,7 +147,7 @@ pub fn check_all(file: &Path, text: &str) -> Result<(), ManifestError> {
     let found = documents
         .gateways
         .iter()
-        .map(|document| checked(document, &documents));
+        .map(|document| checked(document, &documents.referenced(&document.namespace)));
     let violations: Vec<_> = found.filter_map(Result::err).flatten().collect();
     if violations.is_empty() {
         return Ok(());
@@ -136,8 +165,8 @@ fn read(file: &Path, text: &str) -> Result<Documents, ManifestError> {
     })
 }
 
-fn checked(document: &Document, documents: &Documents) -> Result<Gateway, Vec<Violation>> {
-    check(&document.value, &documents.referenced(&document.namespace)).map_err(|reasons| {
+fn checked(document: &Document, referenced: &Referenced) -> Result<Gateway, Vec<Violation>> {
+    check(&document.value, referenced).map_err(|reasons| {
         let violation = |reason: &Reason| Violation {
             line: document.line(&reason.path),
             sentence: one_line(&reason.to_string()),
