@@ -355,11 +355,10 @@ impl Children {
         seen: &Seen,
     ) -> Result<bool, ApplyError> {
         let uid = match seen {
-            Seen::Absent => return Ok(false),
             Seen::As {
                 uid, controller, ..
             } if controller.as_deref() == Some(&owner.uid) => uid.clone(),
-            Seen::As { .. } => return Ok(false),
+            Seen::Absent | Seen::As { .. } => return Ok(false),
             Seen::Unknown => {
                 let live = self.api(kind, owner).get_opt(name).await;
                 match live.map_err(|error| ApplyError::of(kind, name, error))? {

@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn gateway(name: &str, second: u32, exposure: Value, path: &str) -> WsGateway {
+    fn gateway(name: &str, second: u32, exposure: &Value, path: &str) -> WsGateway {
         serde_json::from_value(json!({
             "apiVersion": "wsgateway.io/v1alpha1", "kind": "WsGateway",
             "metadata": {"namespace": "shop", "name": name,
@@ -157,15 +157,15 @@ mod tests {
                 true,
             ),
         ] {
-            let older = gateway("older", 1, a.clone(), "/ws");
-            let younger = gateway("younger", 2, exposure.clone(), path);
+            let older = gateway("older", 1, &a, "/ws");
+            let younger = gateway("younger", 2, &exposure, path);
             let found = conflict(&younger, [&older, &younger]);
             assert_eq!(found.is_some(), conflicts, "{exposure} {path}");
             assert_eq!(conflict(&older, [&older, &younger]), None);
         }
         let class = |name: &str, class: &str| {
             let exposure = json!({"hosts": ["a.example.com"], "ingress": {"className": class}});
-            gateway(name, 1, exposure, "/ws")
+            gateway(name, 1, &exposure, "/ws")
         };
         assert_eq!(conflict(&class("b", "x"), [&class("a", "y")]), None);
         let found = conflict(&class("b", "x"), [&class("a", "x")]).unwrap();

@@ -73,7 +73,10 @@ impl Verdict {
 
     fn new(holds: Holds, reason: &str, message: impl Into<String>) -> Self {
         let mut message: String = message.into();
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        let is_cut = |(at, _): &(usize, char)| *at >= MESSAGE_BYTES_MAX;
+        if let Some((at, _)) = message.char_indices().find(is_cut) {
+            message.truncate(at);
+        }
         Self {
             holds,
             reason: reason.to_owned(),
@@ -246,7 +249,9 @@ fn revision(found: &Found<'_>) -> Option<RevisionStatus> {
     let deployment = found.deployment;
     Some(RevisionStatus {
         desired: Some(wanted.live_hash.clone()),
-        pods: Some(verdicts::propagated(found, &wanted.live_hash) as i32),
+        pods: Some(
+            i32::try_from(verdicts::propagated(found, &wanted.live_hash)).unwrap_or(i32::MAX),
+        ),
         image: deployment.and_then(rollout::image_of).map(str::to_owned),
         pod_template: deployment.and_then(rollout::template_hash),
     })
@@ -269,7 +274,7 @@ fn connections(found: &Found<'_>, before: Option<i64>) -> Option<i64> {
     let reports = found.reports.values().flatten();
     let mut sum = None;
     for report in reports {
-        sum = Some(sum.unwrap_or(0) + report.connections as i64);
+        sum = Some(sum.unwrap_or(0) + i64::try_from(report.connections).unwrap_or(i64::MAX));
     }
     match (sum, before) {
         (None, _) if found.pods.is_empty() => None,

@@ -7,3 +7,5 @@
 
 mod api;
 mod harness;
+mod lifecycle;
+mod stage;

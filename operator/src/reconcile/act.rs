@@ -201,14 +201,13 @@ impl Reconciler {
         let owner = &subject.owner;
         let mut may_deploy = true;
         for object in &desired.objects {
-            let seen = self.seen(object.kind, owner.key.sibling(&object.name));
+            let seen = self.seen(object.kind, &owner.key.sibling(&object.name));
             match self.children.apply(owner, object, &seen).await {
-                Ok(Outcome::Unchanged) => {}
                 Ok(Outcome::Created | Outcome::Configured) if object.kind == Kind::Ingress => {
                     let dialect = desired.dialect.unwrap_or("unknown");
                     self.context.metrics.ingress_written(dialect);
                 }
-                Ok(Outcome::Created | Outcome::Configured) => {}
+                Ok(_) => {}
                 Err(error) => {
                     may_deploy &= !matches!(object.kind, Kind::ConfigMap | Kind::ServiceAccount);
                     applied.failures.push(error);
@@ -217,7 +216,7 @@ impl Reconciler {
         }
         if may_deploy {
             let object = deployment_object(desired);
-            let seen = self.seen(Kind::Deployment, owner.key.clone());
+            let seen = self.seen(Kind::Deployment, &owner.key);
             let result = self.children.apply(owner, &object, &seen).await;
             applied.failures.extend(result.err());
         }
@@ -249,13 +248,13 @@ impl Reconciler {
             if asked.contains(&(kind, name.as_str())) || !served.has(kind) {
                 continue;
             }
-            let seen = self.seen(kind, owner.key.sibling(&name));
+            let seen = self.seen(kind, &owner.key.sibling(&name));
             let result = self.children.delete(owner, kind, &name, &seen).await;
             applied.failures.extend(result.err());
         }
     }
 
-    /// Boot configurations that no pod will read again: no ReplicaSet names them, nor does the template in force.
+    /// Boot configurations that no pod will read again: no `ReplicaSet` names them, nor does the template in force.
     fn old_boots(&self, key: &Key, desired: &Desired) -> Vec<String> {
         let stores = &self.context.stores;
         if !stores.is_synced(Kind::ReplicaSet, &key.namespace) {
@@ -281,14 +280,14 @@ impl Reconciler {
     }
 
     /// What a watch knows of a child.
-    fn seen(&self, kind: Kind, key: Key) -> Seen {
+    fn seen(&self, kind: Kind, key: &Key) -> Seen {
         match kind {
-            Kind::Deployment => match self.context.stores.deployment(&key) {
+            Kind::Deployment => match self.context.stores.deployment(key) {
                 Lookup::Found(deployment) => Seen::of_deployment(&deployment),
                 Lookup::Absent => Seen::Absent,
                 Lookup::Unknown => Seen::Unknown,
             },
-            kind => Seen::of(self.context.stores.meta(kind, &key)),
+            kind => Seen::of(self.context.stores.meta(kind, key)),
         }
     }
 

@@ -158,12 +158,15 @@ impl Reconciler {
             });
         }
         let conflicts: Vec<String> = conflicts.iter().map(ToString::to_string).collect();
-        let incomplete = failures.first().cloned().or_else(|| {
-            conflicts.first().map(|message| Fault {
-                reason: "OwnershipConflict",
-                message: message.clone(),
-            })
-        });
+        let failed = applied
+            .failures
+            .iter()
+            .find(|error| matches!(error, ApplyError::Request { .. }))
+            .map(|error| ReconcileError::Incomplete {
+                reason: error.reason(),
+                message: said(error),
+            });
+        let standing = applied.failures.iter().map(again_after).min();
         let found = Found {
             generation: subject.generation,
             refused: None,
@@ -181,10 +184,11 @@ impl Reconciler {
             .any(|condition| condition.reason == "Propagating");
         told.extend(notices(&subject.before, &after));
         self.publish(subject, after, told).await?;
-        if let Some(Fault { reason, message }) = incomplete {
-            return Err(ReconcileError::Incomplete { reason, message });
+        if let Some(failed) = failed {
+            return Err(failed);
         }
         let periods = [
+            standing,
             tls.again,
             is_propagating.then_some(PROPAGATION_PERIOD),
             (!observed.reports.is_empty()).then_some(SAMPLE_PERIOD),
@@ -309,6 +313,16 @@ fn gateway_reference(subject: &Subject) -> k8s_openapi::api::core::v1::ObjectRef
         uid: metadata.uid.clone(),
         resource_version: None,
         field_path: None,
+    }
+}
+
+/// When something is tried again that no watch tells of: a foreign object that goes, a permission that comes. It is no
+/// failure, so whatever else happens to the `WsGateway` is seen to at once.
+const fn again_after(error: &ApplyError) -> Duration {
+    match error {
+        ApplyError::Deleting { .. } => Duration::from_secs(1),
+        ApplyError::NotOurs { .. } => Duration::from_secs(10),
+        _ => Duration::from_secs(30),
     }
 }
 

@@ -180,7 +180,7 @@ fn ready_says_what_keeps_it_from_being_true() {
         ],
     );
     let conflict = status_of(&well(), |found| {
-        found.conflicts.push("it is theirs".to_owned())
+        found.conflicts.push("it is theirs".to_owned());
     });
     check(
         &conflict,
@@ -318,13 +318,15 @@ fn a_transition_keeps_its_time_and_connections_are_written_when_they_moved() {
     again.failures.clear();
     again.generation = 7;
     assert_eq!(status(&again, &before, later), before, "nothing happened");
-    for (a, expected) in [(129, 300), (131, 331), (0, 300 - 100)] {
+    for (a, expected) in [(129_u32, 300), (131, 331), (0, 300 - 100)] {
         let mut moved = self::well();
-        moved.reports.insert("a".to_owned(), Ok(report("l1", a)));
+        moved
+            .reports
+            .insert("a".to_owned(), Ok(report("l1", a.into())));
         let after = status_of(&moved, |_| {});
         assert_eq!(
             after.connections,
-            Some(200 + a as i64),
+            Some(200 + i64::from(a)),
             "there is nothing to keep"
         );
         let again = Found {
