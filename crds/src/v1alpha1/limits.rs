@@ -18,8 +18,8 @@ use super::schema::{Rule, SizeText};
      gateway share"
 ).at("outbox.bytesPerConnection"))]
 pub struct Limits {
-    /// Open connections of one gateway; the next client gets 503 with Retry-After. Default 10000.
-    /// Example: `connectionsPerPod: 50000`
+    /// Open connections of one gateway; the next client gets 503 with Retry-After. A pod has memory for some 40,000:
+    /// who admits more gives it more in podTemplate. Default 10000. Example: `connectionsPerPod: 20000`
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections_per_pod: u32,
     /// What may wait for one slow client. Example: `outbox: {bytesPerConnection: 4Mi}`

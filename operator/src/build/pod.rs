@@ -154,7 +154,7 @@ fn container(gateway: &Gateway, site: &Site, has_files: bool) -> Container {
             timeout_seconds: Some(5),
             ..probe("/livez")
         }),
-        resources: Some(resources::resources(&gateway.live.limits)),
+        resources: Some(resources::resources()),
         security_context: Some(container_security()),
         volume_mounts: Some(mounts),
         ..Container::default()

@@ -1,28 +1,21 @@
-//! What a gateway's container asks of its node. Nobody names it: it follows from how many clients a pod admits.
+//! What a gateway's container asks of its node, where the user's template names nothing.
 //!
-//! An idle client takes 1.0 to 1.6 KB of a gateway's memory, and some 5 KB of the kernel's for its socket, which the
-//! container is charged for too: 6.5 KB in all. So the request holds every admitted client idle, and the limit holds
-//! 16 KiB for each of them, which leaves more than half of it to messages that wait. From the limit the gateway derives
-//! how many bytes may wait (`limits.bytesPerPod`), unless the user says so; then they are added.
+//! It is the same for every gateway, whatever `spec.limits` says: those are read again while it runs, and a limit that
+//! changed the pod would replace it, and close its clients. An idle client takes 1.0 to 1.6 KB of a gateway's memory,
+//! and some 5 KB of the kernel's for its socket, which the container is charged for too: 6.5 KB in all. So the limit
+//! holds 40,000 clients and as much again for messages that wait; the gateway derives from it how many bytes may wait
+//! (`limits.bytesPerPod`). Who admits more names more in `spec.podTemplate`.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::ResourceRequirements, apimachinery::pkg::api::resource::Quantity,
 };
-use wsgateway_crds::{config::Limits, value::Size};
 
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-
-/// The process without a client, with its NATS connection and metrics, and room for what its allocator keeps.
-const PROCESS_REQUEST_BYTES: u64 = 32 * MIB;
-/// An idle client, rounded up.
-const CONNECTION_REQUEST_BYTES: u64 = 8 * KIB;
-/// The process with full buffers from NATS.
-const PROCESS_LIMIT_BYTES: u64 = 128 * MIB;
-/// A client with what waits for it on average: at 10,000 clients some 110 MiB may wait.
-const CONNECTION_LIMIT_BYTES: u64 = 16 * KIB;
+/// The process, and the 10,000 idle clients that it admits unless told otherwise.
+const MEMORY_REQUEST: &str = "128Mi";
+/// See above.
+const MEMORY_LIMIT: &str = "512Mi";
 /// Some 10,000 deliveries a second, at 7 to 10 µs each. There is no limit: throttled in the middle of a round, a
 /// gateway would hold up every client at once.
 const CPU_REQUEST: &str = "100m";
@@ -30,30 +23,17 @@ const CPU_REQUEST: &str = "100m";
 const CPU: &str = "cpu";
 const MEMORY: &str = "memory";
 
-const _: () = assert!(
-    PROCESS_REQUEST_BYTES <= PROCESS_LIMIT_BYTES
-        && CONNECTION_REQUEST_BYTES <= CONNECTION_LIMIT_BYTES,
-    "a request above its limit is refused"
-);
-
-/// What a gateway of these limits asks for.
-pub(super) fn resources(limits: &Limits) -> ResourceRequirements {
-    let connections = u64::from(limits.connections);
-    let request = PROCESS_REQUEST_BYTES + CONNECTION_REQUEST_BYTES * connections;
-    let waiting = limits.total_bytes.map_or(0, Size::bytes);
-    let limit = PROCESS_LIMIT_BYTES + CONNECTION_LIMIT_BYTES * connections + waiting;
+/// What a gateway asks for.
+pub(super) fn resources() -> ResourceRequirements {
+    let quantity = |name: &str, text: &str| (name.to_owned(), Quantity(text.to_owned()));
     ResourceRequirements {
         requests: Some(BTreeMap::from([
-            (CPU.to_owned(), Quantity(CPU_REQUEST.to_owned())),
-            (MEMORY.to_owned(), mebibytes(request)),
+            quantity(CPU, CPU_REQUEST),
+            quantity(MEMORY, MEMORY_REQUEST),
         ])),
-        limits: Some(BTreeMap::from([(MEMORY.to_owned(), mebibytes(limit))])),
+        limits: Some(BTreeMap::from([quantity(MEMORY, MEMORY_LIMIT)])),
         ..ResourceRequirements::default()
     }
-}
-
-fn mebibytes(bytes: u64) -> Quantity {
-    Quantity(format!("{}Mi", bytes.div_ceil(MIB)))
 }
 
 /// After a merge, what the user named goes before what was derived: a request above the user's limit comes down to it,
@@ -128,23 +108,6 @@ mod tests {
             limits: map(limits),
             ..ResourceRequirements::default()
         }
-    }
-
-    #[test]
-    fn memory_follows_the_clients_that_a_pod_admits() {
-        let check = |connections, total_bytes: Option<u64>, request, limit| {
-            let limits = Limits {
-                connections,
-                total_bytes: total_bytes.map(Size::from_bytes),
-                ..Limits::default()
-            };
-            let expected = of(&[(CPU, "100m"), (MEMORY, request)], &[(MEMORY, limit)]);
-            assert_eq!(resources(&limits), expected, "{connections}");
-        };
-        check(1, None, "33Mi", "129Mi");
-        check(10_000, None, "111Mi", "285Mi");
-        check(10_000, Some(1 << 30), "111Mi", "1309Mi");
-        check(1_000_000, None, "7845Mi", "15753Mi");
     }
 
     #[test]
