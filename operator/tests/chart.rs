@@ -1,6 +1,8 @@
 //! What the chart repeats of the code is held to it: the roles, the resource, versions, arguments and metrics; and its
 //! schema and README to its values. That it renders, and that an API server takes it, is shown in `e2e/tests/chart.rs`.
 
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -105,7 +107,10 @@ fn documented() -> Vec<(String, String, String)> {
         let text = line.trim_start();
         let indent = line.len() - text.len();
         if let Some(text) = text.strip_prefix("# ") {
-            comment = format!("{comment} {text}").trim_start().to_owned();
+            if !comment.is_empty() {
+                comment.push(' ');
+            }
+            comment.push_str(text);
         } else if text.is_empty() {
             comment.clear();
         } else if let Some((name, value)) = text.split_once(':') {
