@@ -115,19 +115,13 @@ pub fn gateway(file: &Path, text: &str) -> Result<Gateway, ManifestError> {
     })
 }
 
-/// All gateways of a manifest, validated as the operator does: what the kubelet mounts is not looked at, and NATS must
-/// be named.
+/// All gateways of a manifest, validated as the operator does.
 pub fn gateways_for_cluster(file: &Path, text: &str) -> Result<Vec<Gateway>, ManifestError> {
     let documents = read(file, text)?;
     let mut gateways = Vec::new();
     let mut violations = Vec::new();
     for document in &documents.gateways {
         match checked(document, &Referenced::mounted()) {
-            Ok(gateway) if gateway.nats.servers.is_empty() => violations.push(Violation {
-                line: document.line("spec.nats.servers"),
-                sentence: "spec.nats.servers: must be set in a cluster: no server is started there"
-                    .to_owned(),
-            }),
             Ok(gateway) => gateways.push(gateway),
             Err(of_document) => violations.extend(of_document),
         }

@@ -41,7 +41,8 @@ pub enum Contents {
     /// The reader: what is not given does not exist.
     #[default]
     Given,
-    /// The kubelet, which mounts them. They are not looked at.
+    /// The kubelet, which mounts them. They are not looked at. Nobody starts a NATS server there, so one must be
+    /// named.
     Mounted,
 }
 

@@ -2,15 +2,30 @@
 //!
 //! # Layout
 //!
-//! - [`args`], [`telemetry`], [`metrics`], [`admin`]: what every such program has;
+//! What every such program has:
+//!
+//! - [`args`], [`telemetry`], [`metrics`], [`admin`];
 //! - [`leader`]: which of several operators works;
+//! - [`run`]: how all of it hangs together.
+//!
+//! What comes in:
+//!
 //! - [`kinds`]: what is read and written, and which optional kinds are served now;
 //! - [`rbac`]: what may be done with them;
 //! - [`watch`]: what is known of the cluster, a task for each kind;
-//! - [`queue`]: which `WsGateway` is reconciled when;
+//! - [`queue`]: which `WsGateway` is reconciled when.
+//!
+//! What is done, in the order of [`reconcile`], which reads as the whole:
+//!
+//! - [`conflict`]: whether an older `WsGateway` has the host and path, pure;
+//! - [`dereference`]: who stands in front, and the certificate that clients see;
 //! - [`certificate`]: what a self-signed certificate needs, and whether another one is of use, pure;
 //! - [`mod@build`]: the objects that a validated gateway asks for, pure;
-//! - [`run`]: how they hang together.
+//! - [`pods`]: what the gateways say of themselves;
+//! - [`rollout`]: when pods are replaced and how many there are, pure;
+//! - [`apply`]: the only writer of children;
+//! - [`entrance`]: whether clients can come in;
+//! - [`status`]: what users are told, pure.
 
 pub mod args;
 pub mod telemetry;
@@ -21,6 +36,8 @@ pub mod admin;
 
 pub mod leader;
 
+pub mod run;
+
 pub mod kinds;
 
 pub mod rbac;
@@ -29,24 +46,22 @@ pub mod watch;
 
 pub mod queue;
 
-pub mod certificate;
-
-pub mod build;
+pub mod reconcile;
 
 pub mod conflict;
 
 pub mod dereference;
 
+pub mod certificate;
+
+pub mod build;
+
+pub mod pods;
+
 pub mod rollout;
 
 pub mod apply;
 
-pub mod pods;
-
 pub mod entrance;
 
 pub mod status;
-
-pub mod reconcile;
-
-pub mod run;

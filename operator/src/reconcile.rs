@@ -29,10 +29,7 @@ use crate::{
     watch::{GatewayObject, Key, gateway_metadata},
 };
 
-/// How old a report may be while nothing is under way: connections are sampled so often.
-const SAMPLE_PERIOD: Duration = Duration::from_secs(60);
-
-/// The same while the live configuration spreads.
+/// How old a report may be while the live configuration spreads.
 const PROPAGATION_PERIOD: Duration = Duration::from_secs(2);
 
 /// Why a reconcile ends early or is made again soon. What users must know stands in the status, whatever this says.
@@ -185,16 +182,7 @@ impl Reconciler {
                 message: conflict.to_string(),
             });
         }
-        let gateway =
-            validate(gateway, &Referenced::mounted()).map_err(|reasons| fault(&reasons))?;
-        if gateway.nats.servers.is_empty() {
-            return Err(Fault {
-                reason: "NoNatsServers",
-                message: "spec.nats.servers: must be set in a cluster: no server is started there"
-                    .to_owned(),
-            });
-        }
-        Ok(gateway)
+        validate(gateway, &Referenced::mounted()).map_err(|reasons| fault(&reasons))
     }
 
     /// What the objects are made from beside the gateway.

@@ -16,6 +16,13 @@ pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<
         jet_stream,
     } = spec;
     let v1alpha1::JetStreamApi { domain, api_prefix } = jet_stream;
+    if servers.is_empty() && findings.is_mounted() {
+        findings.refuse(
+            "spec.nats.servers",
+            "NoNatsServers",
+            "must be set in a cluster: no server is started there",
+        );
+    }
     for (index, server) in servers.iter().enumerate() {
         if let Err(message) = check_server(server) {
             findings.refuse(
