@@ -120,6 +120,14 @@ pub struct Args {
         default_value = "5m"
     )]
     pub resync: value::Duration,
+    /// How often each gateway is asked for its connections, and for its link to NATS.
+    #[arg(
+        long,
+        env = "WSGATEWAY_SAMPLE_PERIOD",
+        value_name = "DURATION",
+        default_value = "60s"
+    )]
+    pub sample_period: value::Duration,
     /// How logs are written.
     #[arg(long, env = "WSGATEWAY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -178,6 +186,8 @@ pub struct Config {
     pub max_concurrent_rollouts: usize,
     /// How long a `WsGateway` for which nothing happens goes unvisited.
     pub resync: Duration,
+    /// How often each gateway is asked how it fares.
+    pub sample_period: Duration,
     /// The namespace that the operator runs in.
     pub operator_namespace: String,
     /// A revision of the pod template to claim instead of the true one.
@@ -249,6 +259,9 @@ pub enum ConfigError {
     /// The operator would do nothing else.
     #[error("--resync {0} must be at least 10s")]
     Resync(value::Duration),
+    /// Gateways would do nothing but answer.
+    #[error("--sample-period {0} must be at least 1s")]
+    SamplePeriod(value::Duration),
     /// A namespace's name cannot be one.
     #[error("--watch-namespace {0:?} is not the name of a namespace")]
     Namespace(String),
@@ -272,6 +285,7 @@ impl Config {
             concurrency,
             max_concurrent_rollouts,
             resync,
+            sample_period,
             log_format: _, // Logging begins before there is a configuration, so that its faults are logged.
             operator_namespace,
             pod_template_revision,
@@ -285,6 +299,9 @@ impl Config {
             .unwrap_or_else(|| NAMESPACE_DEFAULT.to_owned());
         if resync.get() < Duration::from_secs(10) {
             return Err(ConfigError::Resync(resync));
+        }
+        if sample_period.get() < Duration::from_secs(1) {
+            return Err(ConfigError::SamplePeriod(sample_period));
         }
         let times = LeaseTimes {
             lease_duration,
@@ -308,6 +325,7 @@ impl Config {
             concurrency: usize::from(concurrency),
             max_concurrent_rollouts: usize::from(max_concurrent_rollouts),
             resync: resync.get(),
+            sample_period: sample_period.get(),
             operator_namespace: own_namespace,
             pod_template_revision,
         })
@@ -443,6 +461,7 @@ mod tests {
                 "--lease-duration 15s500ms must",
             ),
             (&["--resync=1s"], "--resync 1s must"),
+            (&["--sample-period=0s"], "--sample-period 0s must"),
             (
                 &["--watch-namespace=../x"],
                 "--watch-namespace \"../x\" is not",

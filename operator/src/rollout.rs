@@ -17,7 +17,7 @@ use wsgateway_crds::{report::hash, v1alpha1::Upgrade};
 use wsgateway_model::gateway::CONTAINER;
 
 pub use self::turns::Turns;
-use crate::build::names::BOOT_LABEL;
+use crate::{build::names::BOOT_LABEL, watch::Key};
 
 /// The pod template as it was applied, as JSON.
 pub const POD_TEMPLATE: &str = "wsgateway.io/pod-template";
@@ -65,6 +65,8 @@ pub struct Running<'a> {
 pub struct Paced {
     /// Which pod template.
     pub template: Template,
+    /// Whose gateways a newer operator's template waits for, beside its own.
+    pub behind: Vec<Key>,
     /// How many gateways.
     pub replicas: Replicas,
 }
@@ -78,6 +80,8 @@ pub enum Template {
     FromSpec,
     /// A newer operator's, whose turn it is.
     Upgraded,
+    /// A newer operator's, out of turn: of the old one's gateways none is ready, and none is about to be.
+    Rescued,
     /// The old one: a newer operator's waits until others are done, or until these gateways are ready.
     Waits,
     /// The old one: the spec says that no operator changes it.
@@ -133,8 +137,10 @@ pub fn pace(
                 Template::FromSpec
             } else if wanted.upgrade == Upgrade::OnSpecChange {
                 Template::Held
-            } else if running.deployment.is_some_and(is_complete) && may_upgrade() {
+            } else if running.deployment.is_some_and(is_mid_upgrade_or_complete) && may_upgrade() {
                 Template::Upgraded
+            } else if running.deployment.is_some_and(is_stuck) {
+                Template::Rescued
             } else {
                 Template::Waits
             }
@@ -149,7 +155,7 @@ pub fn pace(
         Template::Current | Template::Waits | Template::Held => {
             before.and_then(|before| before.upgrade)
         }
-        Template::FromSpec => None,
+        Template::FromSpec | Template::Rescued => None,
     };
     if decided.is_old() {
         set_template(desired, &in_force);
@@ -167,6 +173,7 @@ pub fn pace(
     }
     Paced {
         template: decided,
+        behind: Vec::new(),
         replicas,
     }
 }
@@ -236,6 +243,33 @@ pub fn is_upgrading(deployment: &Deployment) -> bool {
     Recorded::of(deployment).is_some_and(|recorded| {
         recorded.upgrade.as_deref() == Some(&*hash(&recorded.text)) && !is_complete(deployment)
     })
+}
+
+/// Who may get a newer operator's template: gateways that are all ready, and those that an operator's upgrade has
+/// broken, which another operator may mend.
+fn is_mid_upgrade_or_complete(deployment: &Deployment) -> bool {
+    is_complete(deployment) || is_upgrading(deployment)
+}
+
+/// Whether the Deployment controller gave up waiting for pods to become ready.
+pub fn has_timed_out(deployment: &Deployment) -> bool {
+    let status = deployment.status.as_ref();
+    let mut conditions = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten();
+    conditions.any(|condition| {
+        condition.type_.as_str() == "Progressing"
+            && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
+    })
+}
+
+/// Whether nobody is served and nobody is about to be: such gateways lose nothing by being replaced, and if they kept a
+/// turn, they would hold up all others for what may be no fault of the operator's.
+fn is_stuck(deployment: &Deployment) -> bool {
+    let status = deployment.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas);
+    has_timed_out(deployment) && ready.unwrap_or_default() == 0
 }
 
 /// The hash of the pod template in force, for status.

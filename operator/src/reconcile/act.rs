@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt};
 use wsgateway_model::Gateway;
 
-use super::{PROPAGATION_PERIOD, ReconcileError, Reconciler, SAMPLE_PERIOD, Subject};
+use super::{PROPAGATION_PERIOD, ReconcileError, Reconciler, Subject};
 use crate::{
     apply::{ApplyError, Outcome, Seen},
     build::{Desired, Object, names, possible},
@@ -67,7 +67,8 @@ impl Reconciler {
             owners.any(|owner| owner.controller == Some(true) && owner.uid == subject.owner.uid)
         };
         let pods = stores.pods.of(key);
-        let mut reports = self.reports.of(&pods, SAMPLE_PERIOD).await;
+        let sample_period = self.context.config.sample_period;
+        let mut reports = self.reports.of(&pods, sample_period).await;
         let lags = |said: &Said| {
             said.as_ref()
                 .is_ok_and(|report| Some(&*report.live_hash) != live_hash)
@@ -125,7 +126,7 @@ impl Reconciler {
                 .is_some_and(|hash| self.has_boot(key, hash)),
         };
         let take_turn = || self.turns.take(key, || self.upgrading());
-        let paced = rollout::pace(&mut desired.deployment, &wanted, &running, take_turn);
+        let mut paced = rollout::pace(&mut desired.deployment, &wanted, &running, take_turn);
         if paced.template == Template::Upgraded {
             tracing::info!("a newer operator's pods take their turn");
         }
@@ -134,6 +135,9 @@ impl Reconciler {
             && deployment.is_some_and(rollout::is_complete)
         {
             self.turns.give_back(key);
+        }
+        if paced.template == Template::Waits {
+            paced.behind = self.turns.of_others(key);
         }
         self.next_turn();
         if paced.template.is_old() {

@@ -13,7 +13,7 @@ use wsgateway_crds::v1alpha1::{WsGateway, WsGatewayStatus};
 use wsgateway_model::Gateway;
 
 use super::{
-    PROPAGATION_PERIOD, ReconcileError, Reconciler, SAMPLE_PERIOD, Subject,
+    PROPAGATION_PERIOD, ReconcileError, Reconciler, Subject,
     act::{Applied, Observed, is_certificate_applied},
     lock,
 };
@@ -191,7 +191,7 @@ impl Reconciler {
             standing,
             tls.again,
             is_propagating.then_some(PROPAGATION_PERIOD),
-            (!observed.reports.is_empty()).then_some(SAMPLE_PERIOD),
+            (!observed.reports.is_empty()).then_some(self.context.config.sample_period),
         ];
         Ok(soonest(periods))
     }

@@ -159,6 +159,55 @@ fn an_upgrade_waits_for_gateways_that_are_not_ready_and_holds_its_turn_until_the
 }
 
 #[test]
+fn what_an_upgrade_broke_another_operator_mends() {
+    let mut broken = rendered("gateway:2", "r1", 3);
+    let asked = wanted(1, 3, Upgrade::Automatic);
+    pace(&mut broken, &asked, &running(&first()), || true);
+    assert!(is_upgrading(&broken));
+    // The operator before, and a third one.
+    for (image, turn, expected) in [
+        ("gateway:1", true, Template::Upgraded),
+        ("gateway:3", true, Template::Upgraded),
+        ("gateway:3", false, Template::Waits),
+    ] {
+        let mut desired = rendered(image, "r1", 3);
+        let paced = pace(&mut desired, &asked, &running(&broken), || turn);
+        assert_eq!(paced.template, expected);
+        assert!(is_upgrading(&desired), "it has its turn until it is ready");
+    }
+}
+
+#[test]
+fn gateways_that_never_came_up_take_a_newer_template_and_no_turn() {
+    let stuck = |ready: i32| {
+        let mut stuck = first();
+        let status = stuck.status.as_mut().unwrap();
+        status.available_replicas = None;
+        status.ready_replicas = Some(ready);
+        let condition = json!([{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]);
+        status.conditions = serde_json::from_value(condition).unwrap();
+        stuck
+    };
+    for (ready, upgrade, expected) in [
+        (0, Upgrade::Automatic, Template::Rescued),
+        (1, Upgrade::Automatic, Template::Waits),
+        (0, Upgrade::OnSpecChange, Template::Held),
+    ] {
+        let before = stuck(ready);
+        let mut desired = rendered("gateway:2", "r1", 3);
+        let no_turn = || panic!("no turn should be taken");
+        let paced = pace(
+            &mut desired,
+            &wanted(1, 3, upgrade),
+            &running(&before),
+            no_turn,
+        );
+        assert_eq!(paced.template, expected);
+        assert!(!is_upgrading(&desired));
+    }
+}
+
+#[test]
 fn a_template_without_its_boot_configuration_is_not_kept() {
     let before = first();
     let mut desired = rendered("gateway:2", "r2", 3);

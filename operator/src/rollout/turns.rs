@@ -49,6 +49,13 @@ impl Turns {
         false
     }
 
+    /// The others that have a turn.
+    pub fn of_others(&self, gateway: &Key) -> Vec<Key> {
+        let inner = self.lock();
+        let others = inner.taken.iter().filter(|taken| *taken != gateway);
+        others.cloned().collect()
+    }
+
     /// Gives a turn back, and waits for none any more.
     pub fn give_back(&self, gateway: &Key) {
         let mut inner = self.lock();
@@ -73,6 +80,8 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
@@ -85,6 +94,8 @@ mod tests {
         assert!(!turns.take(&b, none));
         assert!(!turns.take(&c, none));
         assert_eq!(turns.next(), None, "no turn is free");
+        assert_eq!(turns.of_others(&b), slice::from_ref(&a));
+        assert_eq!(turns.of_others(&a), []);
         turns.give_back(&a);
         assert_eq!(turns.next(), Some(b.clone()));
         assert_eq!(turns.next(), Some(c.clone()), "b did not take it");

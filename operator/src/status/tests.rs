@@ -3,7 +3,10 @@ use serde_json::{Value, json};
 use wsgateway_crds::report::{NatsReport, Rejected};
 
 use super::*;
-use crate::rollout::{Replicas, Template};
+use crate::{
+    rollout::{Replicas, Template},
+    watch::Key,
+};
 
 /// Everything is well, for three gateways.
 struct Well {
@@ -72,6 +75,7 @@ fn wanted() -> Wanted {
         live_hash: "l1".to_owned(),
         paced: Some(Paced {
             template: Template::Current,
+            behind: Vec::new(),
             replicas: Replicas::Wanted,
         }),
         tls: yes(),
@@ -348,12 +352,37 @@ fn scaling_in_and_pausing_are_told() {
     let scaling = status_of(&well(), |found| {
         found.wanted.as_mut().unwrap().paced = Some(Paced {
             template: Template::Current,
+            behind: Vec::new(),
             replicas: Replicas::OneLess(2),
         });
     });
     check(&scaling, &["Reconciling=True/ScalingIn"]);
     let paused = status_of(&well(), |found| found.wanted.as_mut().unwrap().paced = None);
     check(&paused, &["Reconciling=False/Paused", "Ready=True/Ready"]);
+}
+
+#[test]
+fn who_waits_for_an_upgrade_is_told_for_whom() {
+    for (behind, expected) in [
+        (&[][..], "once all of these gateways are ready"),
+        (&["a"], "once all those of shop/a are ready"),
+        (&["a", "b"], "once all those of shop/a, shop/b are ready"),
+    ] {
+        let waiting = status_of(&well(), |found| {
+            found.wanted.as_mut().unwrap().paced = Some(Paced {
+                template: Template::Waits,
+                behind: behind.iter().map(|name| Key::new("shop", name)).collect(),
+                replicas: Replicas::Wanted,
+            });
+        });
+        check(
+            &waiting,
+            &["Reconciling=False/UpgradeWaits", "Ready=True/Ready"],
+        );
+        let reconciling = |condition: &&Condition| condition.type_ == "Reconciling";
+        let condition = waiting.conditions.iter().find(reconciling).unwrap();
+        assert!(condition.message.contains(expected), "{condition:?}");
+    }
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
 use wsgateway_crds::report::Report;
 
 use super::{Fault, Found, Holds, Verdict, Wanted};
 use crate::{
-    rollout::{Replicas, Template, is_complete},
+    rollout::{Paced, Replicas, Template, has_timed_out, is_complete},
     watch::PodView,
 };
 
@@ -271,16 +270,24 @@ fn reconciling(found: &Found<'_>) -> Verdict {
         );
     }
     match paced.template {
-        Template::Waits => Verdict::no(
-            "UpgradeWaits",
-            "a newer operator's pods wait for other WsGateways, or for these gateways to be ready",
-        ),
+        Template::Waits => Verdict::no("UpgradeWaits", waits(paced)),
         Template::Held => Verdict::no(
             "UpgradeHeld",
             "spec.upgrade is OnSpecChange: a newer operator's pods come with the next change of the spec",
         ),
         _ => Verdict::no("Settled", "everything is as the spec asks"),
     }
+}
+
+/// What a newer operator's pods wait for.
+fn waits(paced: &Paced) -> String {
+    let names: Vec<String> = paced.behind.iter().map(ToString::to_string).collect();
+    let whose = if names.is_empty() {
+        "all of these gateways".to_owned()
+    } else {
+        format!("all those of {}", names.join(", "))
+    };
+    format!("a newer operator's pods come once {whose} are ready")
 }
 
 fn stalled(found: &Found<'_>) -> Verdict {
@@ -298,17 +305,4 @@ fn stalled(found: &Found<'_>) -> Verdict {
         );
     }
     Verdict::no("Progressing", "nothing stands in the way")
-}
-
-/// The Deployment controller gave up waiting.
-fn has_timed_out(deployment: &Deployment) -> bool {
-    let status = deployment.status.as_ref();
-    let mut conditions = status
-        .and_then(|status| status.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    conditions.any(|condition| {
-        condition.type_.as_str() == "Progressing"
-            && condition.reason.as_deref() == Some("ProgressDeadlineExceeded")
-    })
 }
