@@ -104,6 +104,8 @@ pub struct Found<'a> {
     pub conflicts: Vec<String>,
     /// What could not be applied or deleted, beside those.
     pub failures: Vec<Fault>,
+    /// Whether something was written since the rest was found.
+    pub has_written: bool,
 }
 
 /// What the spec came to.

@@ -39,6 +39,14 @@ pub(super) struct Observed {
 pub(super) struct Applied {
     /// What could not be written.
     pub(super) failures: Vec<ApplyError>,
+    /// Whether anything was written. What was observed before is then out of date.
+    pub(super) has_written: bool,
+}
+
+impl Applied {
+    fn note(&mut self, result: &Result<Outcome, ApplyError>) {
+        self.has_written |= matches!(result, Ok(Outcome::Created | Outcome::Configured));
+    }
 }
 
 impl Reconciler {
@@ -206,7 +214,9 @@ impl Reconciler {
         let mut may_deploy = true;
         for object in &desired.objects {
             let seen = self.seen(object.kind, &owner.key.sibling(&object.name));
-            match self.children.apply(owner, object, &seen).await {
+            let result = self.children.apply(owner, object, &seen).await;
+            applied.note(&result);
+            match result {
                 Ok(Outcome::Created | Outcome::Configured) if object.kind == Kind::Ingress => {
                     let dialect = desired.dialect.unwrap_or("unknown");
                     self.context.metrics.ingress_written(dialect);
@@ -222,6 +232,7 @@ impl Reconciler {
             let object = deployment_object(desired);
             let seen = self.seen(Kind::Deployment, &owner.key);
             let result = self.children.apply(owner, &object, &seen).await;
+            applied.note(&result);
             applied.failures.extend(result.err());
         }
         self.prune(subject, desired, &mut applied).await;
@@ -353,5 +364,5 @@ fn deployment_object(desired: &Desired) -> Object {
 /// What was done to the certificate is told once it is applied.
 pub(super) fn is_certificate_applied(applied: &Applied, tls: &Tls) -> bool {
     let is_secret = |error: &ApplyError| matches!(error.kind(), Kind::Secret | Kind::ConfigMap);
-    tls.issued.is_some() && !applied.failures.iter().any(is_secret)
+    tls.issued.is_some() && applied.has_written && !applied.failures.iter().any(is_secret)
 }

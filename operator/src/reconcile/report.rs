@@ -22,11 +22,15 @@ use crate::{
     build::{self, Desired, names},
     dereference::{Fronted, Tls},
     kinds::Kind,
+    pods::Said,
     queue::Outcome,
     rollout::Paced,
     status::{Fault, Found, Notice, Verdict, Wanted, notices, status},
     watch::gateway_metadata,
 };
+
+/// How soon a `WsGateway` is looked at again for which something was written.
+const AFTER_WRITES: Duration = Duration::from_secs(1);
 
 /// What the spec came to, for the status.
 pub(super) fn wanted(
@@ -166,6 +170,7 @@ impl Reconciler {
                 reason: error.reason(),
                 message: said(error),
             });
+        let live_hash = wanted.live_hash.clone();
         let standing = applied.failures.iter().map(again_after).min();
         let found = Found {
             generation: subject.generation,
@@ -176,12 +181,11 @@ impl Reconciler {
             wanted: Some(wanted),
             conflicts,
             failures,
+            has_written: applied.has_written,
         };
         let after = status(&found, &subject.before, Timestamp::now());
-        let is_propagating = after
-            .conditions
-            .iter()
-            .any(|condition| condition.reason == "Propagating");
+        let lags = |said: &Said| matches!(said, Ok(report) if report.live_hash != live_hash && report.rejected.is_none());
+        let is_propagating = observed.reports.values().any(lags);
         told.extend(notices(&subject.before, &after));
         self.publish(subject, after, told).await?;
         if let Some(failed) = failed {
@@ -191,6 +195,8 @@ impl Reconciler {
             standing,
             tls.again,
             is_propagating.then_some(PROPAGATION_PERIOD),
+            // Not every kind that was written is watched, and the status spoke of what was there before.
+            applied.has_written.then_some(AFTER_WRITES),
             (!observed.reports.is_empty()).then_some(self.context.config.sample_period),
         ];
         Ok(soonest(periods))
@@ -212,6 +218,7 @@ impl Reconciler {
             reports: &observed.reports,
             conflicts: Vec::new(),
             failures: Vec::new(),
+            has_written: false,
         };
         let after = status(&found, &subject.before, Timestamp::now());
         let told = notices(&subject.before, &after);

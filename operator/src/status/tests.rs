@@ -102,6 +102,7 @@ fn status_of(well: &Well, change: impl FnOnce(&mut Found<'_>)) -> WsGatewayStatu
         reports: &well.reports,
         conflicts: Vec::new(),
         failures: Vec::new(),
+        has_written: false,
     };
     change(&mut found);
     status(&found, &WsGatewayStatus::default(), now())
@@ -311,6 +312,7 @@ fn a_transition_keeps_its_time_and_connections_are_written_when_they_moved() {
         reports: &well.reports,
         conflicts: Vec::new(),
         failures: vec![fault("AccessDenied")],
+        has_written: false,
     };
     let later = now() + 1.hour();
     let after = status(&again, &before, later);
@@ -342,9 +344,16 @@ fn a_transition_keeps_its_time_and_connections_are_written_when_they_moved() {
             reports: &moved.reports,
             conflicts: Vec::new(),
             failures: Vec::new(),
+            has_written: false,
         };
         assert_eq!(status(&again, &before, later).connections, Some(expected));
     }
+}
+
+#[test]
+fn what_was_just_written_is_not_settled() {
+    let status = status_of(&well(), |found| found.has_written = true);
+    check(&status, &["Reconciling=True/Applying", "Ready=True/Ready"]);
 }
 
 #[test]

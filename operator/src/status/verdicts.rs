@@ -253,6 +253,9 @@ fn reconciling(found: &Found<'_>) -> Verdict {
             ),
         );
     }
+    if found.has_written {
+        return Verdict::yes("Applying", "objects were just written");
+    }
     if let Some(deployment) = found.deployment
         && !is_complete(deployment)
         && !has_timed_out(deployment)
