@@ -14,7 +14,7 @@
 //!
 //! The modules: [`pki`] and [`identity`] say who is who, `programs` has the command lines, `kubectl` speaks as a person
 //! does, [`namespace`] is a test's own place, [`crds`] installs CRDs, [`requests`] counts what the API server was asked,
-//! [`waiting`] awaits objects, and [`fake_node`] makes pods run.
+//! [`waiting`] awaits objects, [`fake_node`] makes pods run, and [`proxy`] answers otherwise than the API server would.
 
 use std::{
     collections::BTreeSet,
@@ -48,6 +48,7 @@ mod kubectl;
 pub mod namespace;
 pub mod pki;
 mod programs;
+pub mod proxy;
 pub mod requests;
 pub mod waiting;
 
@@ -55,6 +56,7 @@ pub use crds::Optional;
 pub use fake_node::{FakeNode, PodState};
 pub use identity::Identity;
 pub use namespace::Namespace;
+pub use proxy::{Answer, Proxy};
 pub use requests::Requests;
 pub use waiting::{wait_for, wait_for_all, wait_gone};
 

@@ -1,6 +1,7 @@
 //! The operator as a process.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitStatus,
@@ -8,9 +9,10 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::{
-    cluster::{ControlPlane, Identity},
+    cluster::{ControlPlane, Identity, Proxy},
     http::{self, Metrics},
     port::Port,
     process::{Line, Process, command, lasting},
@@ -58,6 +60,18 @@ impl Launch {
     pub fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments
             .extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Speaks to the API server by way of a proxy, as the service account that it is.
+    #[must_use]
+    pub fn through(mut self, proxy: &Proxy) -> Self {
+        assert!(self.account, "only a token goes through a proxy");
+        let text = fs::read_to_string(&self.kubeconfig).unwrap();
+        let mut kubeconfig: Value = serde_json::from_str(&text).unwrap();
+        kubeconfig["clusters"][0]["cluster"] = json!({"server": proxy.url()});
+        self.kubeconfig = self.kubeconfig.with_extension("by-proxy");
+        fs::write(&self.kubeconfig, kubeconfig.to_string()).unwrap();
         self
     }
 
@@ -142,6 +156,16 @@ impl Operator {
     pub fn stop(&mut self, within: Duration) -> ExitStatus {
         self.process.signal(Signal::SIGTERM);
         self.process.exit(within)
+    }
+
+    /// Stops it as a machine does that has no time for it: it says nothing, and does not know.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
     }
 
     /// Kills it, without a chance to say a word.
