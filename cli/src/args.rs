@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     lint::{self, LintArgs},
     local::{self, console::Console, guard, settings::LocalArgs},
+    plan::{self, PlanArgs},
     publish::{self, PublishArgs},
     render::{self, RenderArgs},
     status::{self, StatusArgs},
@@ -37,6 +38,9 @@ enum Command {
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
     Stream(StreamArgs),
+    /// Show what applying a manifest would change on a cluster, which gateways it would replace and how many sockets it
+    /// would close. Nothing is written. Exit code 0: nothing would change, 2: something would, 1: it cannot be said.
+    Plan(PlanArgs),
     /// Show a WsGateway on a cluster, what was made for it, and what to do about what is wrong. Exit code 1 unless all
     /// are ready.
     Status(StatusArgs),
@@ -70,6 +74,11 @@ pub async fn run(args: Args) -> ExitCode {
         Command::Render(args) => outcome(render::render(&args)),
         Command::Pub(args) => outcome(publish::publish(args).await),
         Command::Stream(args) => outcome(stream::create(args).await),
+        Command::Plan(args) => match Box::pin(plan::plan(args)).await {
+            Ok(false) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::from(plan::CHANGES),
+            Err(error) => outcome(Err(error)),
+        },
         Command::Status(args) => match Box::pin(status::status(args)).await {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,

@@ -5,8 +5,9 @@
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
 //! - [`render`]: `wsgw render`, all objects that the operator makes of a manifest.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
-//! - [`cluster`]: the cluster that the kubeconfig names. [`status`]: `wsgw status`, a `WsGateway` there with all
-//!   that was made for it. [`top`]: `wsgw top`, what the pods there do at this moment.
+//! - [`cluster`]: the cluster that the kubeconfig names. [`plan`]: `wsgw plan`, what applying a manifest would do
+//!   there. [`status`]: `wsgw status`, a `WsGateway` there with all that was made for it. [`top`]: `wsgw top`, what the
+//!   pods there do at this moment.
 //! - [`local`]: `wsgw local`, a whole `WsGateway` on this machine.
 
 pub mod args;
@@ -20,6 +21,7 @@ pub mod server;
 pub mod stream;
 
 pub mod cluster;
+pub mod plan;
 pub mod status;
 pub mod top;
 

@@ -208,12 +208,6 @@ fn what_is_amiss_comes_first_with_what_to_do_about_it() {
             "RollingOut",
             "gateways are started or replaced",
         ),
-        condition(
-            "Stalled",
-            "False",
-            "Progressing",
-            "nothing stands in the way",
-        ),
         condition("Newfangled", "False", "Whatever", "of a newer operator"),
     ]);
     observed.children = every_kind();
