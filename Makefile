@@ -13,6 +13,7 @@ help: ## print this list
 
 build: ## the three programs, into target/release
 	cargo build --release --bin wsgateway --bin wsgateway-operator --bin wsgw
+	@ln -sf wsgw $(TARGET)/release/kubectl-wsgw
 
 run: build ## a WsGateway on this machine, with a real nginx, NATS and TLS (FILE=… for another one)
 	@programs=$$(hack/obtain --env nats-server nginx wscat websocat) && eval "$$programs" && \

@@ -2,9 +2,9 @@
 
 #![allow(clippy::doc_markdown)] // These comments are what `--help` prints.
 
-use std::process::ExitCode;
+use std::{env, path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     lint::{self, LintArgs},
@@ -49,6 +49,27 @@ enum Command {
     /// End what a killed wsgw local leaves.
     #[command(name = guard::COMMAND, hide = true)]
     Guard,
+}
+
+/// The file under which kubectl finds a program as its own subcommand: `kubectl wsgw`.
+const PLUGIN: &str = "kubectl-wsgw";
+
+impl Args {
+    /// Reads the command line. Help is an answer too.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let program = env::args_os().next();
+        let is_plugin = program.is_some_and(|program| {
+            Path::new(&program)
+                .file_stem()
+                .is_some_and(|name| name == PLUGIN)
+        });
+        if is_plugin {
+            command = command.bin_name("kubectl wsgw");
+        }
+        let matches = command.try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// Does what the command line asks for. What is wrong goes to standard error, a line for each thing.
