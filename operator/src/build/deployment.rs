@@ -38,7 +38,8 @@ pub(super) fn deployment(
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            min_ready_seconds: Some(whole_seconds(leave(gateway))),
+            // The API server leaves a zero out, and what is wanted would never be seen to be there.
+            min_ready_seconds: Some(whole_seconds(leave(gateway))).filter(|seconds| *seconds > 0),
             progress_deadline_seconds: Some(whole_seconds(progress_deadline(gateway))),
             revision_history_limit: Some(REVISIONS),
             template: pod::template(gateway, site, boot, files),
