@@ -189,6 +189,8 @@ struct Note {
     uid: String,
     version: String,
     hash: String,
+    /// The hash of what the API server made of what was applied, where it was applied by this operator.
+    made: Option<String>,
 }
 
 /// What a watch knows of a child.
@@ -300,20 +302,25 @@ impl Children {
         let Some(live) = live else {
             let params = PatchParams::apply(FIELD_MANAGER);
             let made = self.patch(&api, object, &params, None, &wanted).await?;
-            self.note(*kind, owner, name, &made, wanted);
+            let content = content_hash(&made);
+            self.note(*kind, owner, name, &made, wanted, Some(content));
             return Ok(Outcome::Created);
         };
         guard(*kind, owner, &live)?;
         let is_applied = live.annotations().get(APPLIED) == Some(&wanted);
-        if is_applied && covers(&value_of(&live), manifest) {
-            self.note(*kind, owner, name, &live, wanted);
+        let before = self.made(*kind, owner, name);
+        // The API server may write what it was given in another way, such as 1000m of CPU.
+        let is_as_made = || before.as_ref() == Some(&content_hash(&live));
+        if is_applied && (covers(&value_of(&live), manifest) || is_as_made()) {
+            self.note(*kind, owner, name, &live, wanted, before);
             return Ok(Outcome::Unchanged);
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let uid = live.uid();
         let made = self.patch(&api, object, &params, uid, &wanted).await?;
         let is_same = made.resource_version() == live.resource_version();
-        self.note(*kind, owner, name, &made, wanted);
+        let content = content_hash(&made);
+        self.note(*kind, owner, name, &made, wanted, Some(content));
         Ok(if is_same {
             Outcome::Unchanged
         } else {
@@ -412,11 +419,25 @@ impl Children {
             .is_some_and(|note| note.uid == uid && note.version == version && note.hash == hash)
     }
 
-    fn note(&self, kind: Kind, owner: &Owner, name: &str, live: &DynamicObject, hash: String) {
+    fn made(&self, kind: Kind, owner: &Owner, name: &str) -> Option<String> {
+        let notes = self.notes();
+        notes.get(&note_key(kind, owner, name))?.made.clone()
+    }
+
+    fn note(
+        &self,
+        kind: Kind,
+        owner: &Owner,
+        name: &str,
+        live: &DynamicObject,
+        hash: String,
+        made: Option<String>,
+    ) {
         let note = Note {
             uid: live.uid().unwrap_or_default(),
             version: live.resource_version().unwrap_or_default(),
             hash,
+            made,
         };
         self.notes().insert(note_key(kind, owner, name), note);
     }
@@ -452,6 +473,19 @@ fn owner_in_words(owner: &OwnerReference) -> String {
         "controlled by {} {} ({})",
         owner.kind, owner.name, owner.uid
     )
+}
+
+/// Tells what an object says apart from all that it could say otherwise: its status, and who wrote what and when, aside.
+fn content_hash(live: &DynamicObject) -> String {
+    let mut value = value_of(live);
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+        metadata.remove("resourceVersion");
+    }
+    hash(&value.to_string())
 }
 
 fn value_of(live: &DynamicObject) -> Value {
