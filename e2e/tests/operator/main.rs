@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 mod api;
+mod goldens;
 mod harness;
 mod lifecycle;
 mod stage;
