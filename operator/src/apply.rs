@@ -317,7 +317,16 @@ impl Children {
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let uid = live.uid();
-        let made = self.patch(&api, object, &params, uid, &wanted).await?;
+        let made = match self
+            .patch(&api, object, &params, uid.clone(), &wanted)
+            .await
+        {
+            Err(ApplyError::Refused { .. }) if *kind == Kind::Service => {
+                self.take_ports(&api, object, uid.as_deref()).await?;
+                self.patch(&api, object, &params, uid, &wanted).await?
+            }
+            other => other?,
+        };
         let is_same = made.resource_version() == live.resource_version();
         let content = content_hash(&made);
         self.note(*kind, owner, name, &made, wanted, Some(content));
@@ -326,6 +335,26 @@ impl Children {
         } else {
             Outcome::Configured
         })
+    }
+
+    /// Makes the list of a Service's ports ours whole. Server-side apply leaves there the port that somebody changed the
+    /// number of, since ports are told apart by it, and refuses another one of the same name beside it.
+    async fn take_ports(
+        &self,
+        api: &Api<DynamicObject>,
+        object: &Object,
+        uid: Option<&str>,
+    ) -> Result<(), ApplyError> {
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let ports = object.manifest.pointer("/spec/ports");
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "spec": {"ports": ports}}));
+        match api.patch(&object.name, &params, &patch).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ApplyError::of(object.kind, &object.name, error)),
+        }
     }
 
     async fn patch(
