@@ -6,7 +6,13 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 mod api;
+mod children;
+mod cli;
 mod goldens;
 mod harness;
+mod leader;
 mod lifecycle;
+mod objects;
+mod own;
 mod stage;
+mod upgrade;

@@ -17,7 +17,7 @@ use wsgateway_e2e::{
 pub(crate) const IMAGE: &str = "test.local/wsgateway:1";
 
 /// The name of the operator's service account, as the chart calls it.
-const ACCOUNT: &str = "wsgateway-operator";
+pub(crate) const ACCOUNT: &str = "wsgateway-operator";
 
 /// What an operator is allowed to watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,12 +216,25 @@ pub(crate) fn prepare(cluster: &ControlPlane) {
 
 /// Gives the operator of a namespace what the chart gives it: for one watched namespace, or for all.
 pub(crate) fn permit(cluster: &ControlPlane, namespace: &str, watched: Option<&str>) {
+    permit_with(cluster, namespace, watched, &[]);
+}
+
+/// The same with further values of the chart, such as `secretAccess=Namespaced`.
+pub(crate) fn permit_with(
+    cluster: &ControlPlane,
+    namespace: &str,
+    watched: Option<&str>,
+    values: &[&str],
+) {
     let mut helm = Command::new(Program::Helm.expect());
     helm.args(["template", ACCOUNT, "--kube-version=1.36.0"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/wsgateway"))
         .args(["--namespace", namespace, "--set", "crds.enabled=false"]);
     if let Some(watched) = watched {
         helm.args(["--set", &format!("watchNamespaces={{{watched}}}")]);
+    }
+    for value in values {
+        helm.args(["--set", value]);
     }
     let output = helm.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -374,8 +374,11 @@ fn scaling_in_and_pausing_are_told() {
 fn who_waits_for_an_upgrade_is_told_for_whom() {
     for (behind, expected) in [
         (&[][..], "once all of these gateways are ready"),
-        (&["a"], "once all those of shop/a are ready"),
-        (&["a", "b"], "once all those of shop/a, shop/b are ready"),
+        (&["a"], "at the last look it was that of shop/a"),
+        (
+            &["a", "b"],
+            "at the last look it was that of shop/a, shop/b",
+        ),
     ] {
         let waiting = status_of(&well(), |found| {
             found.wanted.as_mut().unwrap().paced = Some(Paced {

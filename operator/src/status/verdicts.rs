@@ -282,15 +282,15 @@ fn reconciling(found: &Found<'_>) -> Verdict {
     }
 }
 
-/// What a newer operator's pods wait for.
+/// What a newer operator's pods wait for. Whose turn it is may be another's by the time that this is read: if all that
+/// wait were told of each turn, a large fleet's upgrade would be mostly that.
 fn waits(paced: &Paced) -> String {
     let names: Vec<String> = paced.behind.iter().map(ToString::to_string).collect();
-    let whose = if names.is_empty() {
-        "all of these gateways".to_owned()
-    } else {
-        format!("all those of {}", names.join(", "))
-    };
-    format!("a newer operator's pods come once {whose} are ready")
+    if names.is_empty() {
+        return "a newer operator's pods come once all of these gateways are ready".to_owned();
+    }
+    let names = names.join(", ");
+    format!("a newer operator's pods come in turn; at the last look it was that of {names}")
 }
 
 fn stalled(found: &Found<'_>) -> Verdict {
