@@ -15,7 +15,12 @@ pub(super) fn text(forecast: &Forecast) -> String {
     let mut text = match &forecast.spec {
         None => format!("WsGateway {namespace}/{name} would be made\n"),
         Some(_) if forecast.has_changes() => format!("WsGateway {namespace}/{name} would change\n"),
-        Some(_) => format!("WsGateway {namespace}/{name}: nothing would change\n"),
+        Some(_) if forecast.objects.is_empty() => {
+            format!("WsGateway {namespace}/{name}: nothing would change\n")
+        }
+        Some(_) => {
+            format!("WsGateway {namespace}/{name}: nothing that you may read would change\n")
+        }
     };
     for note in &forecast.notes {
         let _ = writeln!(text, "  note: {note}");
