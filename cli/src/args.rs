@@ -17,7 +17,7 @@ use crate::{
     top::{self, TopArgs},
 };
 
-/// WebSocket gateways in front of NATS: run one on this machine, or check a manifest.
+/// WebSocket gateways in front of NATS: run one on this machine, check a manifest, look at those of a cluster.
 #[derive(Debug, Parser)]
 #[command(name = "wsgw", version, max_term_width = 100)]
 pub struct Args {
@@ -38,11 +38,14 @@ enum Command {
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
     Stream(StreamArgs),
-    /// Show what applying a manifest would change on a cluster, which gateways it would replace and how many sockets it
-    /// would close. Nothing is written. Exit code 0: nothing would change, 2: something would, 1: it cannot be said.
+    /// Show what applying a manifest would change on a cluster, and what clients would feel of it.
+    ///
+    /// That is which gateways are replaced and how many sockets close. Nothing is written. Exit code 0: nothing would
+    /// change, 2: something would, 1: it cannot be said.
     Plan(PlanArgs),
-    /// Show a WsGateway on a cluster, what was made for it, and what to do about what is wrong. Exit code 1 unless all
-    /// are ready.
+    /// Show a WsGateway on a cluster, what was made for it, and what to do about what is wrong.
+    ///
+    /// Exit code 0: all are ready, 1: one is not, or it cannot be said.
     Status(StatusArgs),
     /// Show what the pods of a WsGateway on a cluster do at this moment.
     Top(TopArgs),
