@@ -34,10 +34,11 @@ const STOP_SLACK: Duration = Duration::from_secs(1);
 /// How long a leader that lost its lease may go on before only a restart helps.
 const OVERSTAY_MAX: Duration = Duration::from_secs(10);
 
-/// Until when this operator may work, for /livez.
+/// Until when this operator may work: for who writes, and for /livez. By default for ever, as where there is no lease.
 #[derive(Debug)]
 pub struct Tenure {
     start: Instant,
+    has_lease: bool,
     /// Milliseconds from `start` to the end of the lease; 0 while it does not work.
     until_ms: AtomicU64,
 }
@@ -46,12 +47,33 @@ impl Default for Tenure {
     fn default() -> Self {
         Self {
             start: Instant::now(),
+            has_lease: false,
             until_ms: AtomicU64::new(0),
         }
     }
 }
 
 impl Tenure {
+    /// One that begins and ends with a lease.
+    pub fn leased() -> Self {
+        Self {
+            has_lease: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a request that changes something may be sent now.
+    pub fn may_write(&self, now: Instant) -> bool {
+        !self.has_lease || !self.rest(now).is_zero()
+    }
+
+    /// How long the work may go on, before another operator begins.
+    pub fn rest(&self, now: Instant) -> Duration {
+        let until = Duration::from_millis(self.until_ms.load(Ordering::Relaxed));
+        let end = self.start + until.saturating_sub(STOP_SLACK);
+        end.saturating_duration_since(now)
+    }
+
     /// Says so when the lease has ended and the work has not.
     pub fn overstayed(&self, now: Instant) -> Option<String> {
         let until = self.until_ms.load(Ordering::Relaxed);
@@ -66,7 +88,8 @@ impl Tenure {
         })
     }
 
-    fn works_until(&self, end: Instant) {
+    /// Another operator may begin then.
+    pub(crate) fn works_until(&self, end: Instant) {
         let ms = end.saturating_duration_since(self.start).as_millis();
         let ms = u64::try_from(ms).unwrap_or(u64::MAX).max(1);
         self.until_ms.store(ms, Ordering::Relaxed);
@@ -133,13 +156,16 @@ impl Leader {
             }
         }
         tracing::info!("leading");
+        if let Some(seat) = &self.seat {
+            self.tenure.works_until(seat.end());
+        }
         self.leads = true;
         self.metrics.leader.set(1);
         self.metrics.lease_transitions.inc();
     }
 
     /// Keeps the lease for as long as it can be kept. When this ends, the work must stop within
-    /// [`Self::stop_grace`].
+    /// [`Tenure::rest`].
     pub async fn hold(&mut self) {
         let Some(seat) = &mut self.seat else {
             return std::future::pending().await;
@@ -153,14 +179,13 @@ impl Leader {
                 return;
             }
         }
+        self.tenure.works_until(Instant::now());
         tracing::error!("another operator took the lease");
     }
 
-    /// How long the work may take to stop after [`Self::hold`] ended, before another operator begins.
-    pub fn stop_grace(&self) -> Duration {
-        self.seat.as_ref().map_or(STOP_SLACK, |seat| {
-            seat.config.rest().saturating_sub(STOP_SLACK)
-        })
+    /// Until when it may work.
+    pub fn tenure(&self) -> Arc<Tenure> {
+        self.tenure.clone()
     }
 
     /// The work has stopped: others may begin at once.

@@ -6,6 +6,7 @@
 //!
 //! - [`args`], [`telemetry`], [`metrics`], [`admin`];
 //! - [`leader`]: which of several operators works;
+//! - [`client`]: what they work with, which ends with their lease;
 //! - [`run`]: how all of it hangs together.
 //!
 //! What comes in:
@@ -35,6 +36,8 @@ pub mod metrics;
 pub mod admin;
 
 pub mod leader;
+
+pub mod client;
 
 pub mod run;
 

@@ -5,7 +5,12 @@
 //! for a while is no reason to lose what is known; but each term has a reconciler of its own, so that nothing
 //! is believed that was known of one's own writes before.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kube::Client;
 use prometheus_client::registry::Registry;
@@ -20,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::Admin,
     args::{Args, Config, ConfigError},
+    client::fenced,
     kinds::{self, Served},
     leader::{Leader, Tenure},
     metrics::Metrics,
@@ -139,6 +145,13 @@ pub async fn run<R: Reconcile>(
     let stop_watching = CancellationToken::new();
     let _stop_on_drop = stop_watching.clone().drop_guard();
 
+    let tenure = Arc::new(match config.lease {
+        Some(_) => Tenure::leased(),
+        None => Tenure::default(),
+    });
+    let of_lease = client.clone();
+    let client = fenced(client, tenure.clone());
+
     let (served, served_now) = watch::channel(None);
     let discovery = kinds::discover(
         client.clone(),
@@ -157,7 +170,6 @@ pub async fn run<R: Reconcile>(
     );
     registry.register_collector(Box::new(HealthCollector(watches.health.clone())));
 
-    let tenure = Arc::new(Tenure::default());
     let admin = Arc::new(Admin {
         registry,
         health: watches.health.clone(),
@@ -171,7 +183,7 @@ pub async fn run<R: Reconcile>(
         })?;
     let admin = tokio::spawn(admin.serve(listener));
 
-    let leader = Leader::new(&client, config.lease.clone(), tenure, metrics.clone());
+    let leader = Leader::new(&of_lease, config.lease.clone(), tenure, metrics.clone());
     let context = Context {
         config,
         client,
@@ -219,7 +231,7 @@ async fn term<R: Reconcile>(
     shutdown: &CancellationToken,
 ) {
     let stop = shutdown.child_token();
-    let stop_grace = leader.stop_grace();
+    let tenure = leader.tenure();
     let mut work = pin!(work(context, reconciler, stop.clone()));
     let mut lost = pin!(leader.hold());
     let mut overdue = pin!(async {
@@ -231,7 +243,8 @@ async fn term<R: Reconcile>(
         () = &mut overdue => tracing::warn!("reconciles did not end in time and were dropped"),
         () = &mut lost => {
             stop.cancel();
-            if time::timeout(stop_grace, &mut work).await.is_err() {
+            let rest = tenure.rest(Instant::now());
+            if time::timeout(rest, &mut work).await.is_err() {
                 tracing::warn!("reconciles did not end before the lease did and were dropped");
             }
         }
