@@ -14,5 +14,7 @@ mod leader;
 mod lifecycle;
 mod objects;
 mod own;
+mod propagation;
+mod running;
 mod stage;
 mod upgrade;

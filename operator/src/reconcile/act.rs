@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -185,7 +186,8 @@ impl Reconciler {
         subject: &Subject,
         observed: &Observed,
     ) -> Result<(), ReconcileError> {
-        let reports = self.reports.of(&observed.pods, PROPAGATION_PERIOD).await;
+        // What they said a moment ago may be from before their clients came.
+        let reports = self.reports.of(&observed.pods, Duration::ZERO).await;
         let Some((pod, cost)) = first_to_go(&observed.pods, &reports) else {
             return Ok(());
         };
