@@ -206,7 +206,7 @@ pub fn status(found: &Found<'_>, before: &WsGatewayStatus, now: Timestamp) -> Ws
             .or_else(|| before.selector.clone()),
         url: wanted.map_or_else(|| before.url.clone(), |wanted| wanted.url.clone()),
         revision: revision(found).or_else(|| before.revision.clone()),
-        exposure: wanted.map(exposure).or_else(|| before.exposure.clone()),
+        exposure: wanted.map_or_else(|| before.exposure.clone(), exposure),
         connections: connections(found, before.connections),
         conditions,
     }
@@ -259,16 +259,19 @@ fn revision(found: &Found<'_>) -> Option<RevisionStatus> {
     })
 }
 
-fn exposure(wanted: &Wanted) -> ExposureStatus {
+/// None where there is nothing to say: of an object whose last fields are taken away, server-side apply makes a null, which
+/// the schema refuses.
+fn exposure(wanted: &Wanted) -> Option<ExposureStatus> {
     let said = |it: &NotExpressed| NotExpressedStatus {
         field: it.field.to_owned(),
         why: it.why.clone(),
     };
-    ExposureStatus {
+    let exposure = ExposureStatus {
         dialect: wanted.dialect.map(str::to_owned),
         not_expressed: wanted.not_expressed.iter().map(said).collect(),
         certificate_not_after: wanted.not_after.clone(),
-    }
+    };
+    Some(exposure).filter(|exposure| *exposure != ExposureStatus::default())
 }
 
 /// The sum of what the pods reported, where it has moved by enough to be written.
