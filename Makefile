@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt lint unit manifests bench clean
+.PHONY: help build run test check fmt lint unit manifests bench scale clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FILE ?= manifests/samples/notifications.yaml
@@ -39,6 +39,9 @@ manifests: ## make the generated files anew: CRD, roles, install.yaml
 
 bench: build ## measure beside the floor and the peers, into bench/results
 	bench/run
+
+scale: ## the operator with 1,000 WsGateways, into bench/results
+	bench/scale
 
 clean: ## remove what was built here (the cached programs stay)
 	cargo clean

@@ -1,6 +1,6 @@
 //! What the kernel tells of a process.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 /// Whether a process runs. One that has ended and was not awaited yet does not.
 pub fn is_alive(pid: u32) -> bool {
@@ -13,11 +13,13 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Resident memory in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmRSS:")
+}
+
+fn memory_bytes(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let mut lines = status.lines();
+    let line = lines.find_map(|line| line.strip_prefix(field)).unwrap();
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kibibytes << 10
 }
@@ -62,4 +64,30 @@ pub fn command_line(pid: u32) -> Vec<String> {
     words
         .map(|word| String::from_utf8_lossy(word).into_owned())
         .collect()
+}
+
+/// The most memory that was ever resident, in bytes.
+pub fn peak_resident_bytes(pid: u32) -> u64 {
+    memory_bytes(pid, "VmHWM:")
+}
+
+/// CPU time that a process has used, of all its threads.
+pub fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    ticks(fields[11..=12].iter())
+}
+
+/// CPU time that all processes of this machine and its kernel have used.
+pub fn cpu_time_of_all() -> Duration {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<&str> = stat.lines().next().unwrap().split_whitespace().collect();
+    // user, nice, system; then idle and iowait; irq, softirq.
+    ticks(fields[1..=3].iter().chain(&fields[6..=7]))
+}
+
+/// The kernel tells times in hundredths of a second, whatever its own clock is.
+fn ticks<'a>(fields: impl Iterator<Item = &'a &'a str>) -> Duration {
+    let ticks: u64 = fields.map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
 }

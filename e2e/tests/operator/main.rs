@@ -5,7 +5,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
+mod adoption;
 mod api;
+mod chaos;
 mod children;
 mod cli;
 mod goldens;
@@ -14,7 +16,9 @@ mod leader;
 mod lifecycle;
 mod objects;
 mod own;
+mod partial;
 mod propagation;
 mod running;
+mod scale;
 mod stage;
 mod upgrade;
