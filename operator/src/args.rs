@@ -142,6 +142,16 @@ pub struct Args {
         hide = true
     )]
     pub pod_template_revision: Option<String>,
+    /// For tests of connections that lose their other end: how long a watch may be silent before it is begun anew.
+    /// The API server sends a bookmark a minute.
+    #[arg(
+        long,
+        env = "WSGATEWAY_WATCH_SILENCE",
+        value_name = "DURATION",
+        default_value = "150s",
+        hide = true
+    )]
+    pub watch_silence: value::Duration,
     /// The pod's name, which the manifests set by the downward API.
     #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
     pub pod_name: Option<String>,
@@ -192,6 +202,9 @@ pub struct Config {
     pub operator_namespace: String,
     /// A revision of the pod template to claim instead of the true one.
     pub pod_template_revision: Option<String>,
+    /// How long a watch may be silent before it is begun anew where it stood. A connection that lost its other end says
+    /// nothing at all.
+    pub watch_silence: Duration,
 }
 
 /// What the operator reads and writes.
@@ -289,6 +302,7 @@ impl Config {
             log_format: _, // Logging begins before there is a configuration, so that its faults are logged.
             operator_namespace,
             pod_template_revision,
+            watch_silence,
             pod_name,
             pod_namespace,
         } = args;
@@ -328,6 +342,7 @@ impl Config {
             sample_period: sample_period.get(),
             operator_namespace: own_namespace,
             pod_template_revision,
+            watch_silence: watch_silence.get(),
         })
     }
 }

@@ -163,6 +163,7 @@ pub async fn run<R: Reconcile>(
     let watches = Watches::start(
         &client,
         &config.scope,
+        config.watch_silence,
         &served_now,
         &queue,
         &metrics,

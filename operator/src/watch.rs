@@ -11,7 +11,7 @@ mod references;
 mod reflect;
 mod store;
 
-use std::{fmt, pin::pin, sync::Arc};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
@@ -196,10 +196,12 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Starts them all. Those of optional kinds start and stop as `served` says.
+    /// Starts them all. Those of optional kinds start and stop as `served` says. One that is silent for longer than
+    /// `silence` is begun anew.
     pub fn start(
         client: &Client,
         scope: &Scope,
+        silence: Duration,
         served: &watch::Receiver<Option<Served>>,
         queue: &Queue,
         metrics: &Metrics,
@@ -214,6 +216,7 @@ impl Watches {
                 stores: stores.clone(),
             },
             metrics: metrics.clone(),
+            silence,
             served: served.clone(),
             shutdown: shutdown.clone(),
             tasks: TaskTracker::new(),
@@ -251,6 +254,7 @@ struct Starter {
     health: Arc<Health>,
     notices: Notices,
     metrics: Metrics,
+    silence: Duration,
     served: watch::Receiver<Option<Served>>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
@@ -290,11 +294,12 @@ impl Starter {
         let reflector = {
             let (client, health) = (self.client.clone(), self.health.clone());
             let (notices, metrics) = (self.notices.clone(), self.metrics.clone());
-            let key = key.clone();
+            let (key, silence) = (key.clone(), self.silence);
             move || reflect::Reflector {
                 key: key.clone(),
                 labels,
                 is_metadata,
+                silence,
                 client: client.clone(),
                 store: store.clone(),
                 health: health.clone(),

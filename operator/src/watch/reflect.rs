@@ -45,10 +45,6 @@ const WATCH_START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the API server is asked to keep a watch open.
 const WATCH_SECONDS: u32 = 290;
 
-/// How long a watch may be silent before it is begun anew where it stood. Bookmarks come every minute or so;
-/// a connection that lost its other end says nothing at all.
-const WATCH_SILENCE: Duration = Duration::from_secs(150);
-
 /// A watch that ended sooner than this, without a word, counts as failed: beginning anew at once would be
 /// a busy loop.
 const WATCH_MIN: Duration = Duration::from_secs(1);
@@ -56,7 +52,7 @@ const WATCH_MIN: Duration = Duration::from_secs(1);
 /// A watch that lasted longer than this has worked.
 const STEADY: Duration = Duration::from_secs(30);
 
-/// The wait where the API server is away: a restart must not cost more than it takes.
+/// The wait where the API server is away, or our own definition is: a restart must not cost more than it takes.
 const AWAY: Backoff = Backoff {
     min: Duration::from_millis(250),
     max: Duration::from_secs(5),
@@ -75,6 +71,8 @@ pub(super) struct Reflector<T> {
     pub(super) labels: &'static str,
     /// Whether only metadata is asked for.
     pub(super) is_metadata: bool,
+    /// How long a watch may say nothing, not even a bookmark.
+    pub(super) silence: Duration,
     pub(super) client: Client,
     pub(super) store: Arc<Store<T>>,
     pub(super) health: Arc<Health>,
@@ -129,6 +127,7 @@ impl<T: Watched> Reflector<T> {
     async fn watch_forever(&self) {
         let mut position = Position::Unknown;
         let mut failures = 0;
+        let mut code = Box::default();
         let mut round = 0;
         loop {
             let began = Instant::now();
@@ -153,6 +152,11 @@ impl<T: Watched> Reflector<T> {
                 failures = 0;
             }
             if let Some(fault) = fault {
+                // What fails otherwise than before is told of, and waits by its own count.
+                if fault.code != code {
+                    failures = 0;
+                    code.clone_from(&fault.code);
+                }
                 failures += 1;
                 time::sleep(self.failed(fault, failures)).await;
             }
@@ -163,7 +167,7 @@ impl<T: Watched> Reflector<T> {
     fn failed(&self, fault: Fault, failures: u32) -> Duration {
         let (kind, namespace) = &self.key;
         let backoff = match fault.code.parse::<u16>() {
-            Ok(401..=404) => REFUSED,
+            Ok(401..=403) => REFUSED,
             _ => AWAY,
         };
         let wait = backoff.delay(failures, fastrand::f64());
@@ -290,7 +294,7 @@ impl<T: Watched> Reflector<T> {
         let mut version = version;
         let mut is_silent = true;
         loop {
-            let event = match time::timeout(WATCH_SILENCE, events.try_next()).await {
+            let event = match time::timeout(self.silence, events.try_next()).await {
                 Ok(Ok(Some(event))) => event,
                 Ok(Ok(None)) if is_silent && began.elapsed() < WATCH_MIN => {
                     return Err(resume(version, timeout("the watch was closed at once")));
