@@ -314,9 +314,9 @@ async fn is_kept_true(place: &Place<'_>, child: Named<'_>, drift: Option<Value>)
         };
         times.push(place.repair(child, "a field", spoil, is_right).await);
     }
-    let labels = api.get(name).await.unwrap();
+    let right = api.get(name).await.unwrap();
     let is_labelled =
-        |now: Option<&DynamicObject>| now.is_some_and(|now| now.labels() == labels.labels());
+        |now: Option<&DynamicObject>| now.is_some_and(|now| now.labels() == right.labels());
     let spoil = async {
         let none = json!({"metadata": {"labels": {
             "app.kubernetes.io/instance": null, "app.kubernetes.io/managed-by": null,

@@ -131,7 +131,8 @@ async fn watch(
     is_so: impl Fn(Option<&DynamicObject>) -> bool,
 ) -> Duration {
     let mut last = None;
-    let watch = async {
+    // A watch is large: it belongs on the heap.
+    let watch = Box::pin(async {
         let mut seen = pin!(watcher::watch_object(api.clone(), name).default_backoff());
         last = seen.next().await.unwrap().unwrap();
         let mut is_done = act.is_none() && is_so(last.as_ref());
@@ -147,7 +148,7 @@ async fn watch(
             }
         }
         begin.elapsed()
-    };
+    });
     let taken = timeout(SOON, watch).await;
     taken.unwrap_or_else(|_| {
         let last = last.map(|object| {
