@@ -99,6 +99,14 @@ pub enum Answer {
     Silence,
 }
 
+impl Answer {
+    /// This one where that is so, else the API server's.
+    #[must_use]
+    pub fn only_if(self, is_so: bool) -> Self {
+        if is_so { self } else { Self::Real }
+    }
+}
+
 /// A proxy that runs until this is dropped.
 pub struct Proxy {
     port: Port,

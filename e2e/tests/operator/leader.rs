@@ -160,10 +160,9 @@ async fn who_was_frozen_for_longer_than_its_lease_writes_no_more() {
     let mut pair = Pair::start().await;
     // It is frozen while it awaits the answer to a write, with more of them to come.
     let slow = Duration::from_secs(2);
-    pair.first.proxy.set(move |asked| match is_work(asked) {
-        true => Answer::Late(slow),
-        false => Answer::Real,
-    });
+    pair.first
+        .proxy
+        .set(move |asked| Answer::Late(slow).only_if(is_work(asked)));
     pair.apply("two");
     let of_two = |asked: &Asked| is_work(asked) && asked.name.as_deref() == Some("two");
     until_true("it is in the middle of its work", SOON, || {

@@ -155,10 +155,9 @@ async fn one_kinds_watch_is_refused_and_too_old_and_the_rest_is_quick() {
     scene.until("one", "Ready=True").await;
 
     let is_watch = |asked: &Asked| asked.resource == "services" && asked.verb == "watch";
-    scene.proxy.set(move |asked| match is_watch(asked) {
-        true => Answer::Failure(410),
-        false => Answer::Real,
-    });
+    scene
+        .proxy
+        .set(move |asked| Answer::Failure(410).only_if(is_watch(asked)));
     scene
         .drift_for(TOO_OLD, "the watch of Services was too old")
         .await;
@@ -168,10 +167,7 @@ async fn one_kinds_watch_is_refused_and_too_old_and_the_rest_is_quick() {
 
     scene.proxy.set(|asked| {
         let is_read = matches!(asked.verb, "watch" | "list");
-        match is_read && asked.resource == "services" {
-            true => Answer::Failure(403),
-            false => Answer::Real,
-        }
+        Answer::Failure(403).only_if(is_read && asked.resource == "services")
     });
     until_true("it says which watch fails", SOON, || {
         scene.failing("Service")
@@ -211,10 +207,9 @@ async fn a_watch_that_falls_silent_is_begun_anew() {
     scene.until("one", "Ready=True").await;
     let is_watch = |asked: &Asked| asked.resource == "services" && asked.verb == "watch";
     // Those that run fall silent; who begins anew gets through.
-    scene.proxy.set(move |asked| match is_watch(asked) {
-        true => Answer::Silence,
-        false => Answer::Real,
-    });
+    scene
+        .proxy
+        .set(move |asked| Answer::Silence.only_if(is_watch(asked)));
     pause(Duration::from_millis(200));
     scene.proxy.clear();
     let took = scene.service_drift("one").await;
@@ -235,10 +230,7 @@ async fn who_cannot_be_written_waits_longer_each_time_and_alone() {
     let is_bad = |asked: &Asked| {
         asked.is_write() && asked.resource == "deployments" && asked.name.as_deref() == Some("bad")
     };
-    let fail = move |asked: &Asked| match is_bad(asked) {
-        true => Answer::Failure(500),
-        false => Answer::Real,
-    };
+    let fail = move |asked: &Asked| Answer::Failure(500).only_if(is_bad(asked));
     scene.proxy.set(fail);
     scene.apply("bad", "{replicas: 1}");
     until_true("it has tried five times", SOON, || {
@@ -279,10 +271,7 @@ async fn who_cannot_be_written_waits_longer_each_time_and_alone() {
             .name
             .as_deref()
             .is_some_and(|name| name.starts_with("slow"));
-        match is_slow && asked.is_write() {
-            true => Answer::Late(Duration::from_millis(500)),
-            false => Answer::Real,
-        }
+        Answer::Late(Duration::from_millis(500)).only_if(is_slow && asked.is_write())
     });
     scene.apply("slow", "{replicas: 1}");
     let took = scene.ingress_drift("one").await;
