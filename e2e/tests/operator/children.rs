@@ -1,17 +1,24 @@
 //! Every child of a `WsGateway`: that it is there and whose it is, that drift and deletion are put right in no time, that
 //! what others own is left alone, and that nothing is sent where nothing is wrong.
 
+mod silence;
+mod table;
+
 use std::time::Duration;
 
 use kube::{Client, ResourceExt, api::DynamicObject};
 use serde_json::{Map, Value, json};
 use wsgateway_e2e::{
-    cluster::{ControlPlane, FakeNode, Optional, Requests},
+    cluster::{ControlPlane, FakeNode, Optional},
     needs,
     operator::Operator,
-    wait::{SOON, pause, until_true},
+    wait::SOON,
 };
 
+use self::{
+    silence::nothing_is_sent,
+    table::{GATEWAYS, children},
+};
 use crate::{
     objects::{Named, after, await_object, delete, meddle, objects, value},
     stage::{Mode, launch, manifest, permit, prepare},
@@ -20,124 +27,8 @@ use crate::{
 /// What a busy machine may make of the second in which drift is repaired.
 const REPAIR_MAX: Duration = Duration::from_secs(5);
 
-/// So long nothing happens, where nothing shall.
-const SILENCE: Duration = Duration::from_secs(2);
-
 /// The operator's labels.
 const LABELS: &str = "app.kubernetes.io/";
-
-/// Three `WsGateways` that together ask for a child of every kind.
-const GATEWAYS: [(&str, &str); 3] = [
-    (
-        "chat",
-        "{replicas: 2,
-          scaling: {type: HPA, minReplicas: 2, maxReplicas: 4, metrics: [{type: CPU, averageUtilization: 70}]},
-          networkPolicy: {mode: Enabled},
-          monitoring: {metrics: PodMonitor, rules: Enabled, dashboard: Enabled}}",
-    ),
-    (
-        "feed",
-        "{replicas: 1,
-          exposure: {tls: {type: CertManager, certManager: {issuerRef: {name: ours}}}},
-          scaling: {type: KEDA, minReplicas: 1, maxReplicas: 4, metrics: [{type: CPU, averageUtilization: 70}],
-                    keda: {prometheus: 'http://prometheus.test:9090'}},
-          monitoring: {metrics: ServiceMonitor, rules: Disabled}}",
-    ),
-    (
-        "room",
-        "{replicas: 1, monitoring: {metrics: Disabled, rules: Disabled},
-          exposure: {type: HTTPRoute, controller: gateway.nginx.org/nginx-gateway-controller,
-                     tls: {type: Secret, secret: {name: room-tls}}, httpRoute: {parentRefs: [{name: public}]}}}",
-    ),
-];
-
-/// A child, and the patch by which somebody spoils it; none where the API server allows that nobody.
-fn children(boot: &str) -> Vec<(Named<'_>, Option<Value>)> {
-    let drift = |child, patch| (child, Some(patch));
-    vec![
-        drift(
-            ("serviceaccounts", "chat"),
-            json!({"automountServiceAccountToken": true}),
-        ),
-        (("configmaps", boot), None),
-        drift(
-            ("configmaps", "chat-live"),
-            json!({"data": {"live.yaml": "{}"}}),
-        ),
-        drift(("configmaps", "chat-ca"), json!({"data": {"ca.crt": "x"}})),
-        drift(("configmaps", "chat-dashboard"), json!({"data": null})),
-        drift(
-            ("services", "chat"),
-            json!({"spec": {"ports": [{"name": "ws", "port": 8001, "targetPort": "ws"}]}}),
-        ),
-        drift(
-            ("services", "feed-metrics"),
-            json!({"spec": {"publishNotReadyAddresses": false}}),
-        ),
-        drift(
-            ("ingresses", "chat"),
-            json!({
-                "metadata": {"annotations": {"nginx.org/websocket-services": null}},
-                "spec": {"ingressClassName": "community"},
-            }),
-        ),
-        drift(
-            ("poddisruptionbudgets", "chat"),
-            json!({"spec": {"maxUnavailable": 2}}),
-        ),
-        drift(
-            ("horizontalpodautoscalers", "chat"),
-            json!({"spec": {"maxReplicas": 9}}),
-        ),
-        drift(
-            ("networkpolicies", "chat"),
-            json!({"spec": {"ingress": null}}),
-        ),
-        drift(
-            ("podmonitors", "chat"),
-            json!({"spec": {"jobLabel": "other"}}),
-        ),
-        drift(
-            ("servicemonitors", "feed"),
-            json!({"spec": {"jobLabel": "other"}}),
-        ),
-        drift(("prometheusrules", "chat"), json!({"spec": {"groups": []}})),
-        drift(
-            ("certificates", "feed"),
-            json!({"spec": {"secretName": "other"}}),
-        ),
-        drift(
-            ("scaledobjects", "feed"),
-            json!({"spec": {"maxReplicaCount": 99}}),
-        ),
-        drift(
-            ("httproutes", "room"),
-            json!({"spec": {"hostnames": ["other.example.com"]}}),
-        ),
-        drift(
-            ("proxysettingspolicies", "room"),
-            json!({"spec": {"timeout": {"read": "1s"}}}),
-        ),
-        drift(
-            ("clientsettingspolicies", "room"),
-            json!({"spec": {"body": {"maxSize": "1"}}}),
-        ),
-        drift(
-            ("upstreamsettingspolicies", "room"),
-            json!({"spec": {"loadBalancingMethod": "random"}}),
-        ),
-        drift(
-            ("deployments", "chat"),
-            json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 2}}}}),
-        ),
-        // Last, since another authority brings about another certificate.
-        drift(
-            ("secrets", "chat-tls"),
-            json!({"data": {"tls.crt": "eA=="}}),
-        ),
-        drift(("secrets", "chat-ca"), json!({"data": {"tls.crt": "eA=="}})),
-    ]
-}
 
 /// A control plane of the test's own, whose every request can be told apart.
 struct Place<'a> {
@@ -318,10 +209,10 @@ async fn is_kept_true(place: &Place<'_>, child: Named<'_>, drift: Option<Value>)
     let is_labelled =
         |now: Option<&DynamicObject>| now.is_some_and(|now| now.labels() == right.labels());
     let spoil = async {
-        let none = json!({"metadata": {"labels": {
+        let bare = json!({"metadata": {"labels": {
             "app.kubernetes.io/instance": null, "app.kubernetes.io/managed-by": null,
         }}});
-        meddle(&api, name, &none).await;
+        meddle(&api, name, &bare).await;
     };
     times.push(place.repair(child, "its labels", spoil, is_labelled).await);
 
@@ -406,38 +297,4 @@ async fn a_sidecar_stays(place: &Place<'_>) {
     place.repair(child, "the image", spoil, is_right).await;
     let containers = &before["spec"]["template"]["spec"]["containers"];
     assert_eq!(containers.as_array().map(Vec::len), Some(2));
-}
-
-/// After `act`, the operator reconciles at least so many times, and writes nothing.
-async fn nothing_is_sent<F: Future<Output = ()>>(
-    place: &Place<'_>,
-    operator: &Operator,
-    reconciles: f64,
-    act: impl FnOnce() -> F,
-) {
-    let count = || {
-        let metrics = operator.metrics();
-        let sum = |name: &str| metrics.sum(&format!("wsgateway_operator_{name}"), &[]);
-        let waiting = sum("queue_depth") + sum("queue_running") + sum("queue_backoff");
-        (sum("reconciles_total"), waiting)
-    };
-    let enough =
-        |least: f64| move || matches!(count(), (done, waiting) if done >= least && waiting < 0.5);
-    until_true("the operator is done", SOON, enough(reconciles));
-    // A moment for what the last writes before this bring about.
-    pause(SILENCE);
-    let (done, _) = count();
-    let before = Requests::count(&place.client).await;
-    act().await;
-    if reconciles < 0.5 {
-        let all = done + GATEWAYS.len() as f64;
-        until_true("all are reconciled again", SOON, enough(all));
-    }
-    pause(SILENCE);
-    let sent = Requests::count(&place.client).await.since(&before);
-    // The test's own touch is a patch of the WsGateway itself, which the operator never writes.
-    let sent = sent
-        .mutating()
-        .filter(|request| request.resource != "wsgateways");
-    assert_eq!(sent.total(), 0, "{sent}");
 }

@@ -200,8 +200,7 @@ async fn a_deleted_gateway_leaves_nothing_behind(stage: Stage) {
     ] {
         await_presence(&stage, plural, name, false).await;
     }
-    let none = |what| (what, SOON);
-    let (what, within) = none("they are gone");
+    let (what, within) = ("they are gone", SOON);
     let pods: Api<Pod> = stage.namespace.api();
     wait_for_all(
         &pods,
