@@ -168,9 +168,13 @@ fn the_pods_carry_what_selects_them_and_outlive_their_drain() {
     });
 }
 
+/// Without which nothing is accepted in a cluster.
+const NATS: &str = "nats: {servers: ['nats://nats.shop.svc:4222']}";
+
 /// The two desired states of a spec and of another one, and which objects differ.
 fn changed(from: &str, to: &str) -> BTreeSet<String> {
     let of = |spec: &str| {
+        let spec = spec.replacen('{', &format!("{{{NATS}, "), 1);
         build(
             &gateway(&format!(
                 "{{apiVersion: wsgateway.io/v1alpha1, kind: WsGateway, \
@@ -295,7 +299,7 @@ fn a_template_cannot_take_what_is_derived() {
 fn the_url_is_what_a_client_would_write() {
     let check = |spec: &str, expected: Option<&str>| {
         let head = "{apiVersion: wsgateway.io/v1alpha1, kind: WsGateway, metadata: {name: notifications, namespace: shop}, spec: ";
-        let got = url(&gateway(&format!("{head}{{{spec}}}}}")));
+        let got = url(&gateway(&format!("{head}{{{NATS}, {spec}}}}}")));
         assert_eq!(got.as_deref(), expected, "{spec}");
     };
     let routes = "routes: [{name: b, path: '/b/{x}'}, {name: a, path: /a}]";
