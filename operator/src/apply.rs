@@ -8,29 +8,30 @@
 //! says when there is another one.
 
 mod covers;
+mod error;
+mod notes;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
-    core::Status,
 };
 use serde_json::{Value, json};
 use wsgateway_crds::report::hash;
 
+pub use self::error::ApplyError;
+use self::{
+    covers::covers,
+    notes::{Note, Notes, content_hash},
+};
 use crate::{
     build::Object,
     kinds::Kind,
     metrics::{ApplyResult, Metrics},
     watch::{Controller, Key, Lookup, MetaObject},
 };
-use covers::covers;
 
 /// Under whose name fields are owned.
 pub const FIELD_MANAGER: &str = "wsgateway-operator";
@@ -49,148 +50,17 @@ pub enum Outcome {
     Unchanged,
 }
 
-/// Why an object could not be applied or deleted.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Somebody else's object has the name.
-    #[error("{} {name} exists and is not of this WsGateway; it is {owner}", .kind.name())]
-    NotOurs {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Whose it is, in words.
-        owner: String,
-    },
-    /// The operator may not.
-    #[error("the operator may not write {} {name}: {message}", .kind.name())]
-    Forbidden {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// The API server's sentence.
-        message: String,
-    },
-    /// The API server refuses it as it is: trying again changes nothing.
-    #[error("the API server refuses {} {name}: {message}", .kind.name())]
-    Refused {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// The API server's sentence.
-        message: String,
-    },
-    /// The API server serves no such kind now.
-    #[error("{} is not installed", .kind.name())]
-    NotServed {
-        /// The kind.
-        kind: Kind,
-    },
-    /// It is being deleted, and its name is free once that is done.
-    #[error("{} {name} is being deleted", .kind.name())]
-    Deleting {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-    },
-    /// The request failed.
-    #[error("cannot write {} {name}", .kind.name())]
-    Request {
-        /// Its kind.
-        kind: Kind,
-        /// Its name.
-        name: String,
-        /// Why.
-        source: Box<kube::Error>,
-    },
-}
-
-impl ApplyError {
-    /// A stable word for status, events and metric labels.
-    pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::NotOurs { .. } => "OwnershipConflict",
-            Self::Forbidden { .. } => "AccessDenied",
-            Self::Refused { .. } => "ObjectRefused",
-            Self::NotServed { .. } => "KindNotServed",
-            Self::Deleting { .. } => "ObjectDeleting",
-            Self::Request { .. } => "RequestFailed",
-        }
-    }
-
-    /// The kind that it is about.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::NotOurs { kind, .. }
-            | Self::Forbidden { kind, .. }
-            | Self::Refused { kind, .. }
-            | Self::NotServed { kind }
-            | Self::Deleting { kind, .. }
-            | Self::Request { kind, .. } => *kind,
-        }
-    }
-
-    fn of(kind: Kind, name: &str, error: kube::Error) -> Self {
-        let name = name.to_owned();
-        match &error {
-            kube::Error::Api(status) => match (status.code, is_about_the_kind(status)) {
-                (403, _) => Self::Forbidden {
-                    kind,
-                    name,
-                    message: status.message.clone(),
-                },
-                (400 | 422, _) => Self::Refused {
-                    kind,
-                    name,
-                    message: status.message.clone(),
-                },
-                (404, true) => Self::NotServed { kind },
-                _ => Self::Request {
-                    kind,
-                    name,
-                    source: Box::new(error),
-                },
-            },
-            _ => Self::Request {
-                kind,
-                name,
-                source: Box::new(error),
-            },
-        }
-    }
-}
-
-/// A 404 of an object names it; a 404 of its kind does not.
-fn is_about_the_kind(status: &Status) -> bool {
-    status
-        .details
-        .as_ref()
-        .is_none_or(|details| details.name.is_empty())
-}
-
 /// Writes children.
 pub struct Children {
     client: Client,
     metrics: Metrics,
-    /// What was seen to be right.
-    notes: Mutex<HashMap<(Kind, Key), Note>>,
+    notes: Notes,
 }
 
 impl fmt::Debug for Children {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Children").finish_non_exhaustive()
     }
-}
-
-struct Note {
-    uid: String,
-    version: String,
-    hash: String,
-    /// The hash of what the API server made of what was applied, where it was applied by this operator.
-    made: Option<String>,
 }
 
 /// What a watch knows of a child.
@@ -213,7 +83,7 @@ pub enum Seen {
 
 impl Seen {
     /// Of a kind of which metadata is watched.
-    pub fn of(found: Lookup<std::sync::Arc<MetaObject>>) -> Self {
+    pub fn of(found: Lookup<Arc<MetaObject>>) -> Self {
         match found {
             Lookup::Unknown => Self::Unknown,
             Lookup::Absent => Self::Absent,
@@ -256,7 +126,7 @@ impl Children {
         Self {
             client,
             metrics,
-            notes: Mutex::default(),
+            notes: Notes::default(),
         }
     }
 
@@ -291,8 +161,9 @@ impl Children {
             manifest,
         } = object;
         let wanted = hash(&manifest.to_string());
+        let child = owner.key.sibling(name);
         if let Seen::As { uid, version, .. } = seen
-            && self.is_noted(*kind, owner, name, (uid, version, &wanted))
+            && self.notes.is_right(*kind, &child, (uid, version, &wanted))
         {
             return Ok(Outcome::Unchanged);
         }
@@ -303,16 +174,18 @@ impl Children {
             let params = PatchParams::apply(FIELD_MANAGER);
             let made = self.patch(&api, object, &params, None, &wanted).await?;
             let content = content_hash(&made);
-            self.note(*kind, owner, name, &made, wanted, Some(content));
+            self.notes
+                .set(*kind, child, Note::of(&made, wanted, Some(content)));
             return Ok(Outcome::Created);
         };
         guard(*kind, owner, &live)?;
         let is_applied = live.annotations().get(APPLIED) == Some(&wanted);
-        let before = self.made(*kind, owner, name);
+        let before = self.notes.made(*kind, &child);
         // The API server may write what it was given in another way, such as 1000m of CPU.
         let is_as_made = || before.as_ref() == Some(&content_hash(&live));
         if is_applied && (covers(&value_of(&live), manifest) || is_as_made()) {
-            self.note(*kind, owner, name, &live, wanted, before);
+            self.notes
+                .set(*kind, child, Note::of(&live, wanted, before));
             return Ok(Outcome::Unchanged);
         }
         let params = PatchParams::apply(FIELD_MANAGER).force();
@@ -329,7 +202,8 @@ impl Children {
         };
         let is_same = made.resource_version() == live.resource_version();
         let content = content_hash(&made);
-        self.note(*kind, owner, name, &made, wanted, Some(content));
+        self.notes
+            .set(*kind, child, Note::of(&made, wanted, Some(content)));
         Ok(if is_same {
             Outcome::Unchanged
         } else {
@@ -405,7 +279,7 @@ impl Children {
                 }
             }
         };
-        self.notes().remove(&note_key(kind, owner, name));
+        self.notes.remove(kind, &owner.key.sibling(name));
         let params = DeleteParams::background().preconditions(Preconditions {
             uid: Some(uid),
             resource_version: None,
@@ -424,60 +298,13 @@ impl Children {
 
     /// Forgets what was right of a `WsGateway` that is gone.
     pub fn forget(&self, gateway: &Key) {
-        let prefix = format!("{}-", gateway.name);
-        self.notes().retain(|(_, child), _| {
-            child.namespace != gateway.namespace
-                || (child.name != gateway.name && !child.name.starts_with(&prefix))
-        });
+        self.notes.forget(gateway);
     }
 
     fn api(&self, kind: Kind, owner: &Owner) -> Api<DynamicObject> {
         let namespace = &owner.key.namespace;
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
-
-    fn is_noted(
-        &self,
-        kind: Kind,
-        owner: &Owner,
-        name: &str,
-        (uid, version, hash): (&str, &str, &str),
-    ) -> bool {
-        self.notes()
-            .get(&note_key(kind, owner, name))
-            .is_some_and(|note| note.uid == uid && note.version == version && note.hash == hash)
-    }
-
-    fn made(&self, kind: Kind, owner: &Owner, name: &str) -> Option<String> {
-        let notes = self.notes();
-        notes.get(&note_key(kind, owner, name))?.made.clone()
-    }
-
-    fn note(
-        &self,
-        kind: Kind,
-        owner: &Owner,
-        name: &str,
-        live: &DynamicObject,
-        hash: String,
-        made: Option<String>,
-    ) {
-        let note = Note {
-            uid: live.uid().unwrap_or_default(),
-            version: live.resource_version().unwrap_or_default(),
-            hash,
-            made,
-        };
-        self.notes().insert(note_key(kind, owner, name), note);
-    }
-
-    fn notes(&self) -> MutexGuard<'_, HashMap<(Kind, Key), Note>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn note_key(kind: Kind, owner: &Owner, name: &str) -> (Kind, Key) {
-    (kind, owner.key.sibling(name))
 }
 
 /// Ours, and there to stay.
@@ -502,19 +329,6 @@ fn owner_in_words(owner: &OwnerReference) -> String {
         "controlled by {} {} ({})",
         owner.kind, owner.name, owner.uid
     )
-}
-
-/// Tells what an object says apart from all that it could say otherwise: its status, and who wrote what and when, aside.
-fn content_hash(live: &DynamicObject) -> String {
-    let mut value = value_of(live);
-    if let Some(fields) = value.as_object_mut() {
-        fields.remove("status");
-    }
-    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-        metadata.remove("resourceVersion");
-    }
-    hash(&value.to_string())
 }
 
 fn value_of(live: &DynamicObject) -> Value {
