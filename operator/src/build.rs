@@ -228,6 +228,10 @@ impl<'a> Draft<'a> {
             }
             (Entrance::LoadBalancer { .. } | Entrance::None, _) => (None, Vec::new()),
             (Entrance::Ingress { .. } | Entrance::HttpRoute { .. }, _) => {
+                let is_route = matches!(gateway.entrance, Entrance::HttpRoute { .. });
+                if is_route && !self.is_served(Kind::HttpRoute) {
+                    self.missing.push(Kind::HttpRoute);
+                }
                 let name = gateway.name.as_str();
                 self.kept
                     .extend(ways_in().map(|kind| (kind, name.to_owned())));

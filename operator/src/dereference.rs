@@ -40,6 +40,8 @@ async fn read(client: &Client, kind: Kind, key: &Key) -> Result<Read, Dereferenc
     match api.get_opt(&key.name).await {
         Ok(Some(object)) => Ok(Read::Found(Box::new(object))),
         Ok(None) => Ok(Read::Absent),
+        // Where the kind itself is not there, the answer is not about the object, and no `None`.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Read::Absent),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(Read::Forbidden(status.message)),
         Err(source) => Err(DereferenceError {
             kind,

@@ -95,7 +95,12 @@ async fn self_signed(
             Read::Found(secret) if is_of(&secret, owner) => Some(data(&secret)),
             // Somebody else's is not looked at: applying says so.
             Read::Found(_) | Read::Absent => None,
-            Read::Forbidden(message) => return Ok(Tls::new(no_access(&owner.key, &message))),
+            Read::Forbidden(message) => {
+                let mut tls = Tls::new(no_access(&owner.key, &message));
+                // Nothing tells of a permission that comes.
+                tls.again = Some(LOOK_AGAIN);
+                return Ok(tls);
+            }
         };
     }
     let [authority, leaf] = &found;
