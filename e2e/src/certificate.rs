@@ -1,5 +1,7 @@
 //! Certificates for the servers and clients of tests.
 
+use std::time::SystemTime;
+
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
@@ -36,7 +38,19 @@ impl Authority {
     /// A certificate for a server or client of these names.
     pub fn sign(&self, names: &[&str]) -> Leaf {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.sign_with(CertificateParams::new(names).unwrap())
+    }
+
+    /// The same, valid from and until.
+    pub fn sign_for(&self, names: &[&str], begin: SystemTime, end: SystemTime) -> Leaf {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = begin.into();
+        params.not_after = end.into();
+        self.sign_with(params)
+    }
+
+    fn sign_with(&self, mut params: CertificateParams) -> Leaf {
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,

@@ -7,6 +7,7 @@
 
 mod adoption;
 mod api;
+mod certificates;
 mod chaos;
 mod children;
 mod cli;
@@ -15,6 +16,7 @@ mod harness;
 mod leader;
 mod lifecycle;
 mod objects;
+mod optional;
 mod own;
 mod partial;
 mod propagation;
