@@ -51,6 +51,15 @@ pub enum Outcome {
     Gone,
 }
 
+/// What brought a reconcile about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visit {
+    /// Something changed since the last one.
+    Changed,
+    /// Time has passed, or the last one failed.
+    Routine,
+}
+
 /// Why a reconcile failed.
 pub trait Failure: std::error::Error + Send + 'static {
     /// A stable name, for metrics.
@@ -69,8 +78,11 @@ pub trait Reconcile: Send + Sync + 'static {
     type Error: Failure;
 
     /// Makes one `WsGateway` true. It may be dropped at any await when the lease is lost.
-    fn reconcile(&self, gateway: &Key)
-    -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
+    fn reconcile(
+        &self,
+        gateway: &Key,
+        visit: Visit,
+    ) -> impl Future<Output = Result<Outcome, Self::Error>> + Send;
 }
 
 /// The work queue. Clones are the same queue.
@@ -167,8 +179,9 @@ impl Queue {
         let mut guard = self.lock();
         let schedule = guard.as_mut()?;
         let now = Instant::now();
-        while let Some(gateway) = schedule.next(now) {
-            runs.spawn(one(reconcile.clone(), gateway, self.shared.metrics.clone()));
+        while let Some((gateway, visit)) = schedule.next(now) {
+            let metrics = self.shared.metrics.clone();
+            runs.spawn(one(reconcile.clone(), gateway, visit, metrics));
         }
         self.measure(schedule);
         schedule.next_due()
@@ -178,10 +191,7 @@ impl Queue {
         // A panic is caught within `one`, so what cannot be joined was dropped with the set.
         let Ok((gateway, ended)) = ended else { return };
         let ended = match ended {
-            Ended::Well(after) => {
-                let early = config.resync.mul_f64(RESYNC_JITTER * fastrand::f64());
-                Ended::Well(after.min(config.resync.saturating_sub(early)))
-            }
+            Ended::Well(after) => Ended::Well(after.min(a_little_early(config.resync))),
             other => other,
         };
         if let Some(schedule) = &mut *self.lock() {
@@ -203,6 +213,11 @@ impl Queue {
     }
 }
 
+/// A resync's time, by chance a little sooner, so that what began together spreads out.
+pub fn a_little_early(resync: Duration) -> Duration {
+    resync.mul_f64(1.0 - RESYNC_JITTER * fastrand::f64())
+}
+
 /// Makes the queue drop what it is given, also where [`Queue::run`] itself was dropped.
 struct CloseOnDrop<'a>(&'a Queue);
 
@@ -221,13 +236,18 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 /// One reconcile, with its span, its limit of time, its metrics and its log line.
-async fn one<R: Reconcile>(reconcile: Arc<R>, gateway: Key, metrics: Metrics) -> (Key, Ended) {
+async fn one<R: Reconcile>(
+    reconcile: Arc<R>,
+    gateway: Key,
+    visit: Visit,
+    metrics: Metrics,
+) -> (Key, Ended) {
     let span = telemetry::reconcile_span(&gateway);
     let began = Instant::now();
     let task = {
         let gateway = gateway.clone();
         // In a task of its own, so that a panic is one gateway's failure and not the queue's end.
-        let run = async move { reconcile.reconcile(&gateway).await };
+        let run = async move { reconcile.reconcile(&gateway, visit).await };
         AbortOnDrop(tokio::spawn(
             time::timeout(RUN_TIMEOUT, run).instrument(span.clone()),
         ))

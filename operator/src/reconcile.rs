@@ -3,6 +3,7 @@
 
 mod act;
 mod report;
+mod sample;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,7 @@ use crate::{
     dereference::{self, DereferenceError, Fronted, Tls},
     entrance,
     pods::Reports,
-    queue::{Failure, Outcome, Reconcile},
+    queue::{Failure, Outcome, Reconcile, Visit},
     rollout::Turns,
     run::Context,
     status::Fault,
@@ -31,6 +32,8 @@ use crate::{
 
 /// How old a report may be while the live configuration spreads.
 const PROPAGATION_PERIOD: Duration = Duration::from_secs(2);
+
+use sample::Sample;
 
 /// Why a reconcile ends early or is made again soon. What users must know stands in the status, whatever this says.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +77,10 @@ pub struct Reconciler {
     recorder: Recorder,
     /// Who waits for a host and path, and whose they are.
     conflicts: Mutex<BTreeMap<Key, Key>>,
+    /// How each stood when all of it was last looked at.
+    samples: Mutex<BTreeMap<Key, Sample>>,
+    /// What was told of those that cannot be read: their status cannot be read either.
+    unreadable: Mutex<BTreeMap<Key, Fault>>,
     /// Which `WsGateways` are ready, for the metrics.
     ready: Mutex<BTreeMap<Key, bool>>,
 }
@@ -95,7 +102,10 @@ impl fmt::Debug for Reconciler {
 impl Reconcile for Reconciler {
     type Error = ReconcileError;
 
-    async fn reconcile(&self, key: &Key) -> Result<Outcome, ReconcileError> {
+    async fn reconcile(&self, key: &Key, visit: Visit) -> Result<Outcome, ReconcileError> {
+        if let Some(outcome) = self.sample(key, visit).await {
+            return Ok(outcome);
+        }
         let Some(subject) = self.subject(key) else {
             self.forget(key);
             return Ok(Outcome::Gone);
@@ -131,6 +141,8 @@ impl Reconciler {
             turns: Turns::new(context.config.max_concurrent_rollouts),
             recorder: Recorder::new(context.client.clone(), reporter),
             conflicts: Mutex::default(),
+            unreadable: Mutex::default(),
+            samples: Mutex::default(),
             ready: Mutex::default(),
             context,
         }
@@ -172,6 +184,7 @@ impl Reconciler {
             }
         };
         let key = &subject.owner.key;
+        lock(&self.unreadable).remove(key);
         let stored = self.context.stores.gateways.all();
         let others = stored.iter().filter_map(|other| other.0.as_ref().ok());
         let conflict = conflict(gateway, others);
@@ -244,6 +257,8 @@ impl Reconciler {
         self.turns.give_back(key);
         self.note_conflict(key, None);
         self.context.stores.references.set(key, BTreeSet::new());
+        lock(&self.samples).remove(key);
+        lock(&self.unreadable).remove(key);
         lock(&self.ready).remove(key);
         self.count();
         self.next_turn();

@@ -276,13 +276,23 @@ fn exposure(wanted: &Wanted) -> Option<ExposureStatus> {
 
 /// The sum of what the pods reported, where it has moved by enough to be written.
 fn connections(found: &Found<'_>, before: Option<i64>) -> Option<i64> {
-    let reports = found.reports.values().flatten();
-    let mut sum = None;
-    for report in reports {
-        sum = Some(sum.unwrap_or(0) + i64::try_from(report.connections).unwrap_or(i64::MAX));
+    if found.pods.is_empty() && found.reports.values().flatten().next().is_none() {
+        return None;
+    }
+    connections_of(found.reports, before)
+}
+
+/// The same of gateways that are there.
+pub fn connections_of(
+    reports: &BTreeMap<String, Result<Report, String>>,
+    before: Option<i64>,
+) -> Option<i64> {
+    let mut sum: Option<i64> = None;
+    for report in reports.values().flatten() {
+        let more = i64::try_from(report.connections).unwrap_or(i64::MAX);
+        sum = Some(sum.unwrap_or(0).saturating_add(more));
     }
     match (sum, before) {
-        (None, _) if found.pods.is_empty() => None,
         (None, before) => before,
         (Some(sum), Some(before)) if is_near(sum, before) => Some(before),
         (Some(sum), _) => Some(sum),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Backoff, Cause};
+use super::{Backoff, Cause, Visit};
 use crate::watch::Key;
 
 /// How long a trigger waits for others of the same gateway: one `kubectl apply` and one write of ours make
@@ -113,7 +113,7 @@ impl Schedule {
     }
 
     /// The next to run, if its time and its turn have come. It runs until [`Self::ended`].
-    pub(super) fn next(&mut self, now: Instant) -> Option<Key> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Key, Visit)> {
         self.ripen(now);
         if self.running.len() >= self.concurrency {
             return None;
@@ -122,9 +122,13 @@ impl Schedule {
         let entry = self.entries.get_mut(&key)?;
         entry.turn = None;
         entry.is_running = true;
-        entry.is_changed = false;
+        let visit = if std::mem::take(&mut entry.is_changed) {
+            Visit::Changed
+        } else {
+            Visit::Routine
+        };
         self.running.insert(key.clone());
-        Some(key)
+        Some((key, visit))
     }
 
     /// When something becomes due that does not only wait for its turn.
@@ -269,7 +273,7 @@ mod tests {
         }
 
         fn next(&mut self, ms: u64) -> Option<String> {
-            let key = self.schedule.next(self.at(ms))?;
+            let (key, _) = self.schedule.next(self.at(ms))?;
             Some(key.name.to_string())
         }
 
@@ -407,5 +411,31 @@ mod tests {
         queue.schedule.clear();
         assert_eq!(queue.next(100), None);
         assert_eq!((queue.schedule.depth(), queue.schedule.running()), (0, 1));
+    }
+
+    #[test]
+    fn a_visit_says_whether_something_changed() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let gateway = Key::new("shop", "a");
+        let mut schedule = Schedule::new(1);
+        let mut check = |cause: Option<Cause>, during: Option<Cause>, ms, expected| {
+            if let Some(cause) = cause {
+                schedule.trigger(&gateway, cause, at(ms));
+            }
+            let visit = schedule.next(at(ms + 50)).map(|(_, visit)| visit);
+            assert_eq!(visit, Some(expected), "at {ms} ms");
+            if let Some(cause) = during {
+                schedule.trigger(&gateway, cause, at(ms + 50));
+            }
+            let after = Ended::Well(Duration::from_millis(50));
+            schedule.ended(&gateway, after, at(ms + 50), 0.0);
+        };
+        check(Some(Cause::Sync), None, 0, Visit::Routine);
+        check(None, Some(Cause::Sync), 100, Visit::Routine);
+        check(None, Some(Cause::Event), 200, Visit::Routine);
+        check(None, None, 300, Visit::Changed);
+        check(Some(Cause::Event), None, 400, Visit::Changed);
+        check(None, None, 500, Visit::Routine);
     }
 }

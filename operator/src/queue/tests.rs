@@ -29,7 +29,7 @@ struct Told {
 impl Reconcile for Told {
     type Error = Failed;
 
-    async fn reconcile(&self, gateway: &Key) -> Result<Outcome, Failed> {
+    async fn reconcile(&self, gateway: &Key, _: Visit) -> Result<Outcome, Failed> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
         let _ = self.started.send(gateway.name.to_string()).await;

@@ -187,6 +187,7 @@ impl Reconciler {
         let lags = |said: &Said| matches!(said, Ok(report) if report.live_hash != live_hash && report.rejected.is_none());
         let is_propagating = observed.reports.values().any(lags);
         told.extend(notices(&subject.before, &after));
+        let connections = after.connections;
         self.publish(subject, after, told).await?;
         if let Some(failed) = failed {
             return Err(failed);
@@ -197,9 +198,9 @@ impl Reconciler {
             is_propagating.then_some(PROPAGATION_PERIOD),
             // Not every kind that was written is watched, and the status spoke of what was there before.
             applied.has_written.then_some(AFTER_WRITES),
-            (!observed.reports.is_empty()).then_some(self.context.config.sample_period),
         ];
-        Ok(soonest(periods))
+        let until = periods.into_iter().flatten().min();
+        Ok(self.settled(&subject.owner.key, &observed.reports, connections, until))
     }
 
     /// Tells why the spec is not accepted. What runs is left alone, and told of.
@@ -208,6 +209,11 @@ impl Reconciler {
         subject: &Subject,
         refusal: Fault,
     ) -> Result<Outcome, ReconcileError> {
+        let key = &subject.owner.key;
+        if lock(&self.unreadable).get(key) == Some(&refusal) {
+            return Ok(Outcome::Settled);
+        }
+        let unreadable = subject.object.0.is_err().then(|| refusal.clone());
         let observed = self.observe(subject, None).await?;
         let found = Found {
             generation: subject.generation,
@@ -223,6 +229,9 @@ impl Reconciler {
         let after = status(&found, &subject.before, Timestamp::now());
         let told = notices(&subject.before, &after);
         self.publish(subject, after, told).await?;
+        if let Some(refusal) = unreadable {
+            lock(&self.unreadable).insert(key.clone(), refusal);
+        }
         Ok(Outcome::Settled)
     }
 
@@ -343,9 +352,4 @@ fn said(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
-}
-
-fn soonest(periods: impl IntoIterator<Item = Option<Duration>>) -> Outcome {
-    let soonest = periods.into_iter().flatten().min();
-    soonest.map_or(Outcome::Settled, Outcome::Again)
 }
