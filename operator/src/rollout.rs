@@ -194,11 +194,21 @@ fn replicas(wanted: i32, running: &Running<'_>) -> Replicas {
         .is_some_and(|deployment| !is_updated(deployment));
     // The Deployment may be known to be smaller before its pods are known to end.
     let is_one_to_end = i32::try_from(running.alive).unwrap_or(i32::MAX) > now;
-    if running.terminating > 0 || is_one_to_end || is_rolling {
+    // A rollout that never ends, or that nobody is served by, is no reason to keep what is not wanted.
+    let is_idle = running
+        .deployment
+        .is_some_and(|deployment| has_timed_out(deployment) || serves_nobody(deployment));
+    if running.terminating > 0 || (!is_idle && (is_one_to_end || is_rolling)) {
         Replicas::Hold(now)
     } else {
         Replicas::OneLess(now - 1)
     }
+}
+
+fn serves_nobody(deployment: &Deployment) -> bool {
+    let status = deployment.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas);
+    ready.unwrap_or_default() == 0
 }
 
 /// Makes the template another one, as a newer operator's would be.
@@ -267,9 +277,7 @@ pub fn has_timed_out(deployment: &Deployment) -> bool {
 /// Whether nobody is served and nobody is about to be: such gateways lose nothing by being replaced, and if they kept a
 /// turn, they would hold up all others for what may be no fault of the operator's.
 fn is_stuck(deployment: &Deployment) -> bool {
-    let status = deployment.status.as_ref();
-    let ready = status.and_then(|status| status.ready_replicas);
-    has_timed_out(deployment) && ready.unwrap_or_default() == 0
+    has_timed_out(deployment) && serves_nobody(deployment)
 }
 
 /// The hash of the pod template in force, for status.

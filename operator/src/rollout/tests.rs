@@ -29,6 +29,7 @@ fn settled(mut deployment: Deployment) -> Deployment {
     deployment.metadata.generation = Some(1);
     deployment.status = serde_json::from_value(json!({
         "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "availableReplicas": replicas,
+        "readyReplicas": replicas,
     }))
     .unwrap();
     deployment
@@ -220,6 +221,30 @@ fn a_template_without_its_boot_configuration_is_not_kept() {
         || true,
     );
     assert_eq!(paced.template, Template::FromSpec);
+}
+
+#[test]
+fn a_rollout_that_cannot_end_does_not_keep_what_is_not_wanted() {
+    let timed_out =
+        json!([{"type": "Progressing", "reason": "ProgressDeadlineExceeded", "status": "False"}]);
+    for (ready, conditions, expected) in [
+        (3, json!([]), Replicas::Hold(3)),
+        (3, timed_out, Replicas::OneLess(2)),
+        (0, json!([]), Replicas::OneLess(2)),
+    ] {
+        let mut before = first();
+        let status = before.status.as_mut().unwrap();
+        status.updated_replicas = Some(1);
+        status.ready_replicas = Some(ready);
+        status.conditions = serde_json::from_value(conditions).unwrap();
+        let mut running = running(&before);
+        // The newest one, which is never ready, is one more.
+        running.alive = 4;
+        let mut desired = rendered("gateway:1", "r1", 1);
+        let asked = wanted(1, 1, Upgrade::Automatic);
+        let paced = pace(&mut desired, &asked, &running, || true);
+        assert_eq!(paced.replicas, expected);
+    }
 }
 
 #[test]
