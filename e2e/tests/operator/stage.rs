@@ -50,7 +50,7 @@ macro_rules! in_both_modes {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
                     wsgateway_e2e::needs!(Kubernetes, Helm, Crds);
-                    super::$test($crate::stage::Stage::set($crate::stage::Mode::Cluster).await).await;
+                    super::$test($crate::stage::Stage::set($crate::stage::Mode::Cluster)).await;
                 }
             )*
         }
@@ -59,7 +59,7 @@ macro_rules! in_both_modes {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn $test() {
                     wsgateway_e2e::needs!(Kubernetes, Helm, Crds);
-                    super::$test($crate::stage::Stage::set($crate::stage::Mode::Namespaced).await).await;
+                    super::$test($crate::stage::Stage::set($crate::stage::Mode::Namespaced)).await;
                 }
             )*
         }
@@ -69,7 +69,7 @@ pub(crate) use in_both_modes;
 
 impl Stage {
     /// Sets it.
-    pub(crate) async fn set(mode: Mode) -> Self {
+    pub(crate) fn set(mode: Mode) -> Self {
         match mode {
             Mode::Cluster => {
                 let cluster = cluster_wide();
