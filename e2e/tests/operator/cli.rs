@@ -182,6 +182,8 @@ async fn status_says_what_is_wrong_and_what_to_do(stage: Stage) {
     assert!(none.errors.contains("has no WsGateways"), "{}", none.errors);
 
     stage.apply("feed", "{replicas: 2}");
+    // It is ready as soon as enough of them are.
+    stage.until("feed", "GatewayAvailable=True/AllReady").await;
     stage.until("feed", "Ready=True").await;
     wsgw(&stage, &Identity::Admin, &["status", "feed"]).expect(
         0,
@@ -197,7 +199,7 @@ async fn status_says_what_is_wrong_and_what_to_do(stage: Stage) {
         ],
     );
     stage.node.set(PodState::ImageMissing);
-    stage.until("feed", "Ready=False").await;
+    stage.until("feed", "Ready=False/PodsFailing").await;
     wsgw(&stage, &Identity::Admin, &["status"]).expect(
         1,
         &[
