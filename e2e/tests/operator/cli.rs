@@ -94,80 +94,86 @@ fn plan(stage: &Stage, name: &str, spec: &str) -> Said {
 }
 
 async fn a_plan_is_what_happens_then(stage: Stage) {
-    let new = plan(&stage, "chat", "{}");
+    let new = plan(&stage, "planned", "{}");
     new.expect(
         2,
         &[
-            "chat would be made",
-            "+ Deployment chat",
-            "+ Ingress chat",
-            "+ Secret chat-tls",
+            "planned would be made",
+            "+ Deployment planned",
+            "+ Ingress planned",
+            "+ Secret planned-tls",
         ],
     );
-    assert!(stage.gateways().get_opt("chat").await.unwrap().is_none());
+    assert!(stage.gateways().get_opt("planned").await.unwrap().is_none());
 
-    stage.apply("chat", "{}");
-    stage.until("chat", "Ready=True").await;
-    stage.until("chat", "Reconciling=False").await;
-    plan(&stage, "chat", "{}").expect(0, &["nothing would change"]);
+    stage.apply("planned", "{}");
+    stage.until("planned", "Ready=True").await;
+    stage.until("planned", "Reconciling=False").await;
+    plan(&stage, "planned", "{}").expect(0, &["nothing would change"]);
 
     // What scales a WsGateway is not undone by a file that does not speak of it.
     stage
         .namespace
-        .kubectl(&["scale", "wsgateway", "chat", "--replicas=2"]);
-    stage.until("chat", "Ready=True").await;
+        .kubectl(&["scale", "wsgateway", "planned", "--replicas=2"]);
+    stage.until("planned", "Ready=True").await;
     let deployments: Api<Deployment> = stage.namespace.api();
-    wsgateway_e2e::cluster::wait_for(&deployments, "chat", "it is scaled", SOON, |deployment| {
-        deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(2)
-            && deployment
-                .status
-                .as_ref()
-                .and_then(|status| status.replicas)
-                == Some(2)
-    })
+    wsgateway_e2e::cluster::wait_for(
+        &deployments,
+        "planned",
+        "it is scaled",
+        SOON,
+        |deployment| {
+            deployment.spec.as_ref().and_then(|spec| spec.replicas) == Some(2)
+                && deployment
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.replicas)
+                    == Some(2)
+        },
+    )
     .await;
-    plan(&stage, "chat", "{}").expect(0, &["nothing would change"]);
+    plan(&stage, "planned", "{}").expect(0, &["nothing would change"]);
 
-    let deployment = deployments.get("chat").await.unwrap();
+    let deployment = deployments.get("planned").await.unwrap();
     let version = deployment.resource_version();
     let live = "{limits: {connectionsPerPod: 500}}";
-    plan(&stage, "chat", live).expect(
+    plan(&stage, "planned", live).expect(
         2,
         &[
             "limits.connectionsPerPod: 10000 → 500",
-            "~ ConfigMap chat-live",
+            "~ ConfigMap planned-live",
             "gateways  stay",
             "none would close",
         ],
     );
     let other =
         "{podTemplate: {metadata: {annotations: {team: chat}}}, monitoring: {dashboard: Enabled}}";
-    plan(&stage, "chat", other).expect(
+    plan(&stage, "planned", other).expect(
         2,
         &[
             "spec.template.metadata.annotations",
-            "+ ConfigMap chat-dashboard",
+            "+ ConfigMap planned-dashboard",
             "2: each is replaced, one after the other",
             "proxy     nothing is written for it",
             "not known",
         ],
     );
-    let same = deployments.get("chat").await.unwrap();
+    let same = deployments.get("planned").await.unwrap();
     assert_eq!(same.resource_version(), version, "a plan writes nothing");
 
-    stage.apply("chat", other);
-    stage.until("chat", "Ready=True").await;
-    stage.until("chat", "Reconciling=False").await;
-    plan(&stage, "chat", other).expect(0, &["nothing would change"]);
-    plan(&stage, "chat", "{}").expect(
+    stage.apply("planned", other);
+    stage.until("planned", "Ready=True").await;
+    stage.until("planned", "Reconciling=False").await;
+    plan(&stage, "planned", other).expect(0, &["nothing would change"]);
+    plan(&stage, "planned", "{}").expect(
         2,
         &[
-            "- ConfigMap chat-dashboard",
+            "- ConfigMap planned-dashboard",
             "no longer set, was",
             "each is replaced",
         ],
     );
-    let wrong = plan(&stage, "chat", "{replicas: -1}");
+    let wrong = plan(&stage, "planned", "{replicas: -1}");
     wrong.expect(1, &[]);
     assert!(
         wrong.errors.contains(": spec.replicas: "),

@@ -98,7 +98,8 @@ impl Stage {
         }
     }
 
-    /// Applies a `WsGateway` of this name and spec, in flow style, that closes clients quickly.
+    /// Applies a `WsGateway` of this name and spec, in flow style, that closes clients quickly. Its host is named for it, so
+    /// no two tests may have the same name: in cluster mode one operator sees them all, and the older keeps the host.
     pub(crate) fn apply(&self, name: &str, spec: &str) {
         self.namespace.apply(&manifest(name, spec));
     }
