@@ -1,6 +1,5 @@
 //! Whether clients can come in, by what the object in front of the gateways says of itself.
 
-use k8s_openapi::api::{core::v1::Service, networking::v1::Ingress};
 use kube::{Api, Client, api::DynamicObject};
 use serde_json::Value;
 use wsgateway_model::{Gateway, gateway::Entrance};
@@ -19,30 +18,21 @@ pub async fn verdict(client: &Client, gateway: &Gateway) -> Result<Verdict, kube
 }
 
 async fn read(client: &Client, gateway: &Gateway) -> Result<Verdict, kube::Error> {
-    let (namespace, name) = (gateway.namespace.as_str(), gateway.name.as_str());
-    match &gateway.entrance {
-        Entrance::Ingress { .. } => {
-            let api: Api<Ingress> = Api::namespaced(client.clone(), namespace);
-            let ingress = api.get_opt(name).await?;
-            Ok(of_ingress(ingress.as_ref()))
+    let (kind, judge): (_, fn(Kind, Option<&Value>) -> Verdict) = match &gateway.entrance {
+        Entrance::Ingress { .. } => (Kind::Ingress, of_balancer),
+        Entrance::HttpRoute { .. } => (Kind::HttpRoute, |_, route| of_route(route)),
+        Entrance::LoadBalancer { .. } => (Kind::Service, of_balancer),
+        Entrance::None => {
+            return Ok(Verdict::yes(
+                "InsideTheCluster",
+                "clients inside the cluster connect to the Service",
+            ));
         }
-        Entrance::HttpRoute { .. } => {
-            let resource = Kind::HttpRoute.resource();
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(client.clone(), namespace, &resource);
-            let route = api.get_opt(name).await?;
-            Ok(of_route(route.as_ref().map(|route| &route.data)))
-        }
-        Entrance::LoadBalancer { .. } => {
-            let api: Api<Service> = Api::namespaced(client.clone(), namespace);
-            let service = api.get_opt(name).await?;
-            Ok(of_service(service.as_ref()))
-        }
-        Entrance::None => Ok(Verdict::yes(
-            "InsideTheCluster",
-            "clients inside the cluster connect to the Service",
-        )),
-    }
+    };
+    let namespace = gateway.namespace.as_str();
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource());
+    let object = api.get_opt(gateway.name.as_str()).await?;
+    Ok(judge(kind, object.as_ref().map(|object| &object.data)))
 }
 
 /// Nobody has tried the way: only a handshake proves it.
@@ -53,39 +43,25 @@ fn not_tried(address: &str) -> Verdict {
     )
 }
 
-fn no_address(kind: &str) -> Verdict {
-    Verdict::unknown(
-        "NoAddress",
-        format!("the {kind} has no address in its status yet: its controller has not taken it up"),
-    )
-}
-
-fn of_ingress(ingress: Option<&Ingress>) -> Verdict {
-    let status = ingress.and_then(|ingress| ingress.status.as_ref());
-    let points = status
-        .and_then(|status| status.load_balancer.as_ref())
-        .and_then(|balancer| balancer.ingress.as_ref());
+/// An Ingress and a Service of type `LoadBalancer` say in the same place where they are reached.
+fn of_balancer(kind: Kind, object: Option<&Value>) -> Verdict {
+    let points = object
+        .and_then(|object| object.pointer("/status/loadBalancer/ingress"))
+        .and_then(Value::as_array);
     let mut addresses = points
         .into_iter()
         .flatten()
-        .filter_map(|point| point.ip.as_deref().or(point.hostname.as_deref()));
-    addresses
-        .next()
-        .map_or_else(|| no_address("Ingress"), not_tried)
-}
-
-fn of_service(service: Option<&Service>) -> Verdict {
-    let status = service.and_then(|service| service.status.as_ref());
-    let points = status
-        .and_then(|status| status.load_balancer.as_ref())
-        .and_then(|balancer| balancer.ingress.as_ref());
-    let mut addresses = points
-        .into_iter()
-        .flatten()
-        .filter_map(|point| point.ip.as_deref().or(point.hostname.as_deref()));
-    addresses
-        .next()
-        .map_or_else(|| no_address("Service"), not_tried)
+        .filter_map(|point| point.get("ip").or(point.get("hostname"))?.as_str());
+    let no_address = || {
+        let kind = kind.name();
+        Verdict::unknown(
+            "NoAddress",
+            format!(
+                "the {kind} has no address in its status yet: its controller has not taken it up"
+            ),
+        )
+    };
+    addresses.next().map_or_else(no_address, not_tried)
 }
 
 /// A route is taken up by each of its Gateways, or refused with a reason.
@@ -153,17 +129,15 @@ mod tests {
 
     #[test]
     fn an_address_is_an_ip_or_a_name() {
-        let ingress = |points: Value| -> Ingress {
-            serde_json::from_value(json!({"status": {"loadBalancer": {"ingress": points}}}))
-                .unwrap()
-        };
-        assert_eq!(of_ingress(None).reason, "NoAddress");
-        assert_eq!(of_ingress(Some(&ingress(json!([])))).reason, "NoAddress");
-        for points in [
-            json!([{"ip": "192.0.2.1"}]),
-            json!([{"hostname": "a.example.com"}]),
-        ] {
-            assert_eq!(of_ingress(Some(&ingress(points))).reason, "NotTried");
+        for kind in [Kind::Ingress, Kind::Service] {
+            let reason = |points: Value| {
+                let object = json!({"status": {"loadBalancer": {"ingress": points}}});
+                of_balancer(kind, Some(&object)).reason
+            };
+            assert_eq!(of_balancer(kind, None).reason, "NoAddress");
+            assert_eq!(reason(json!([])), "NoAddress");
+            assert_eq!(reason(json!([{"ip": "192.0.2.1"}])), "NotTried");
+            assert_eq!(reason(json!([{"hostname": "a.example.com"}])), "NotTried");
         }
     }
 }
