@@ -10,7 +10,7 @@ mod tls;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Pod, Secret, Service},
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
     networking::v1::Ingress,
 };
 use kube::{Api, ResourceExt, api::ListParams, runtime::watcher};
@@ -185,6 +185,9 @@ async fn a_deleted_gateway_leaves_nothing_behind(stage: Stage) {
         .kubectl(&["delete", "wsgw", "gone", "--wait=false"]);
     let gateways: Api<WsGateway> = stage.gateways();
     wait_gone(&gateways, "gone", SOON).await;
+    // The garbage collector looks for kinds that are new to it every 30 s; this may be the first test after our CRD came.
+    let accounts: Api<ServiceAccount> = stage.namespace.api();
+    wait_gone(&accounts, "gone", 4 * SOON).await;
     for (plural, name) in [
         ("serviceaccounts", "gone"),
         ("configmaps", "gone-live"),
