@@ -3,13 +3,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt lint unit manifests bench scale clean
+.PHONY: help build run test check fmt lint unit manifests bench scale images
+.PHONY: cluster-up cluster-down kind-up kind-down clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FILE ?= manifests/samples/notifications.yaml
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the three programs, into target/release
 	cargo build --release --bin wsgateway --bin wsgateway-operator --bin wsgw
@@ -42,6 +43,21 @@ bench: build ## measure beside the floor and the peers, into bench/results
 
 scale: ## the operator with 1,000 WsGateways, into bench/results
 	bench/scale
+
+images: build ## the two images, without Docker, into target/images
+	@hack/image/build
+
+cluster-up: build ## a real cluster on this machine, without Docker, as root (NODES=2, CLUSTER=name for another one)
+	@hack/cluster/up
+
+cluster-down: ## end it, and leave nothing behind
+	@hack/cluster/down
+
+kind-up: ## a cluster in Docker (INGRESS=community, f5 or gateway-api; CERT_MANAGER=1)
+	@hack/kind/up
+
+kind-down: ## end it
+	@hack/kind/down
 
 clean: ## remove what was built here (the cached programs stay)
 	cargo clean
