@@ -282,7 +282,7 @@ mod tests {
         let without = gateway("").replace(nats, "");
         check(
             &without,
-            "f.yaml:5: spec.nats.servers: must be set in a cluster: no server is started there",
+            "f.yaml:5: spec.nats.servers: must be set in a cluster where the operator has no default: no server is started there",
         );
         check(&gateway("  replicas: -1\n"), "f.yaml:7: spec.replicas");
     }

@@ -26,6 +26,7 @@ const EVERYTHING: &str = "
 image: {digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}
 imagePullSecrets: [{name: registry}]
 gatewayImage: example.com/wsgateway:1
+natsServers: ['nats://nats.nats.svc:4222']
 watchNamespaces: [team-a]
 logFormat: text
 extraArgs: [--resync=1m]

@@ -35,4 +35,4 @@ pub mod gateway;
 pub use gateway::{Gateway, SecretBytes};
 pub use lint::{Violation, lint};
 pub use read::{Document, Documents, ReadError, documents};
-pub use validate::{Contents, Reason, Reasons, Referenced, check, validate};
+pub use validate::{Contents, Reason, Reasons, Referenced, check, check_server, validate};

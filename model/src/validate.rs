@@ -24,6 +24,8 @@ use crate::{
 };
 use findings::Findings;
 
+pub use nats::check_server;
+
 /// What a `WsGateway` may refer to: the Secrets and `ConfigMaps` of its namespace, by name and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Referenced {
@@ -33,6 +35,8 @@ pub struct Referenced {
     pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Whether what is not above is a fault, or mounted by the kubelet and none of the reader's business.
     pub contents: Contents,
+    /// The NATS servers of a `WsGateway` that names none.
+    pub nats_servers: Vec<String>,
 }
 
 /// Who has the contents of Secrets and `ConfigMaps`.
@@ -41,8 +45,8 @@ pub enum Contents {
     /// The reader: what is not given does not exist.
     #[default]
     Given,
-    /// The kubelet, which mounts them. They are not looked at. Nobody starts a NATS server there, so one must be
-    /// named.
+    /// The kubelet, which mounts them. They are not looked at. Nobody starts a NATS server there, so the
+    /// `WsGateway` must name one where [`Referenced::nats_servers`] has none.
     Mounted,
 }
 

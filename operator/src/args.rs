@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
 
 use wsgateway_crds::value;
+use wsgateway_model::check_server;
 
 /// Where the kubelet writes the namespace of a pod's service account.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -40,6 +41,15 @@ pub struct Args {
         default_value = concat!("ghcr.io/wsgateway/wsgateway:", env!("CARGO_PKG_VERSION"))
     )]
     pub image: String,
+    /// A NATS server of gateways whose `WsGateway` names none, such as `nats://nats.nats.svc:4222`; may be
+    /// given several times. Without it, such a `WsGateway` is refused.
+    #[arg(
+        long = "nats-server",
+        env = "WSGATEWAY_NATS_SERVER",
+        value_name = "URL",
+        value_delimiter = ','
+    )]
+    pub nats_servers: Vec<String>,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(
         long,
@@ -186,6 +196,8 @@ pub struct Config {
     pub scope: Scope,
     /// The image of gateways whose `WsGateway` names none.
     pub image: String,
+    /// The NATS servers of gateways whose `WsGateway` names none.
+    pub nats_servers: Vec<String>,
     /// Where the admin port listens.
     pub admin: SocketAddr,
     /// The lease; `None` where this operator works without one.
@@ -275,6 +287,14 @@ pub enum ConfigError {
     /// Gateways would do nothing but answer.
     #[error("--sample-period {0} must be at least 1s")]
     SamplePeriod(value::Duration),
+    /// A server that no gateway could connect to.
+    #[error("--nats-server {server:?} {expected}")]
+    NatsServer {
+        /// As typed.
+        server: String,
+        /// What it must be.
+        expected: &'static str,
+    },
     /// A namespace's name cannot be one.
     #[error("--watch-namespace {0:?} is not the name of a namespace")]
     Namespace(String),
@@ -287,6 +307,7 @@ impl Config {
         let Args {
             watch_namespaces,
             image,
+            nats_servers,
             admin,
             leader_election,
             lease_namespace,
@@ -334,6 +355,7 @@ impl Config {
         Ok(Self {
             scope: scope(watch_namespaces)?,
             image,
+            nats_servers: servers(nats_servers)?,
             admin,
             lease,
             concurrency: usize::from(concurrency),
@@ -404,6 +426,21 @@ fn scope(namespaces: Vec<String>) -> Result<Scope, ConfigError> {
     } else {
         Scope::Namespaces(namespaces)
     })
+}
+
+fn servers(typed: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    let servers: Vec<_> = typed
+        .into_iter()
+        .map(|server| server.trim().to_owned())
+        .filter(|server| !server.is_empty())
+        .collect();
+    for server in &servers {
+        check_server(server).map_err(|expected| ConfigError::NatsServer {
+            server: server.clone(),
+            expected,
+        })?;
+    }
+    Ok(servers)
 }
 
 fn service_account_namespace() -> Option<String> {
@@ -477,6 +514,10 @@ mod tests {
             ),
             (&["--resync=1s"], "--resync 1s must"),
             (&["--sample-period=0s"], "--sample-period 0s must"),
+            (
+                &["--nats-server=nats://a:1,nats://user@b"],
+                "--nats-server \"nats://user@b\" must not hold a user",
+            ),
             (
                 &["--watch-namespace=../x"],
                 "--watch-namespace \"../x\" is not",

@@ -195,7 +195,11 @@ impl Reconciler {
                 message: conflict.to_string(),
             });
         }
-        validate(gateway, &Referenced::mounted()).map_err(|reasons| fault(&reasons))
+        let referenced = Referenced {
+            nats_servers: self.context.config.nats_servers.clone(),
+            ..Referenced::mounted()
+        };
+        validate(gateway, &referenced).map_err(|reasons| fault(&reasons))
     }
 
     /// What the objects are made from beside the gateway.

@@ -60,7 +60,7 @@ fn of_spec(reason: &str) -> Option<&'static str> {
         "TemplateNotAllowed" => "write a subject without {…} there",
         "ClaimWithoutAuth" => "claims need a token: take {claims.…} out of the subject",
         "NoNatsServers" => {
-            "name the NATS servers in spec.nats.servers: in a cluster nobody provides one"
+            "name the NATS servers in spec.nats.servers, or those of all in the chart's natsServers"
         }
         "AmbiguousPaths" | "OverlappingPaths" => {
             "give one of the two routes a path that no request can mean both by"

@@ -132,6 +132,11 @@ impl<'a> Findings<'a> {
         self.referenced.contents == Contents::Mounted
     }
 
+    /// The NATS servers of who names none.
+    pub(super) fn nats_servers(&self) -> &'a [String] {
+        &self.referenced.nats_servers
+    }
+
     /// What a key of a Secret or `ConfigMap` holds.
     pub(super) fn content(&mut self, path: &str, at: KeyOf) -> Option<Content> {
         let bytes = match at.kind {

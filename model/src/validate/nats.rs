@@ -16,11 +16,16 @@ pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<
         jet_stream,
     } = spec;
     let v1alpha1::JetStreamApi { domain, api_prefix } = jet_stream;
+    let servers = if servers.is_empty() {
+        findings.nats_servers().to_vec()
+    } else {
+        servers
+    };
     if servers.is_empty() && findings.is_mounted() {
         findings.refuse(
             "spec.nats.servers",
             "NoNatsServers",
-            "must be set in a cluster: no server is started there",
+            "must be set in a cluster where the operator has no default: no server is started there",
         );
     }
     for (index, server) in servers.iter().enumerate() {
@@ -45,7 +50,10 @@ pub(super) fn nats(spec: v1alpha1::Nats, findings: &mut Findings<'_>) -> Option<
 }
 
 /// `nats://host:port` or `tls://host:port`, without user and path: credentials are in a Secret.
-fn check_server(server: &str) -> Result<(), &'static str> {
+///
+/// # Errors
+/// What it must be, as the end of a sentence that begins with its name.
+pub fn check_server(server: &str) -> Result<(), &'static str> {
     const FORM: &str = "must be nats://host:port or tls://host:port";
     let (scheme, authority) = server.split_once("://").ok_or(FORM)?;
     if !matches!(scheme, "nats" | "tls") {
