@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help build run test check fmt lint unit manifests bench scale images
-.PHONY: cluster-up cluster-down kind-up kind-down clean
+.PHONY: scripts cluster-up cluster-down kind-up kind-down clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 FILE ?= manifests/samples/notifications.yaml
@@ -31,6 +31,9 @@ fmt: ## format the source
 lint: ## format and clippy, changing nothing
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+scripts: ## shell scripts, kind-config.yaml and the values of others' charts
+	@hack/lint
 
 unit: ## units and goldens, without the tests that start programs
 	cargo test --workspace --exclude wsgateway-e2e
