@@ -10,6 +10,13 @@ use sha2::{Digest, Sha256};
 /// and short enough for a name and a label.
 const HASH_BYTES: usize = 8;
 
+/// What the operator's probe offers in `Sec-WebSocket-Protocol`, and the gateway answers it with: a connection that
+/// carries nothing but ping, pong and close, and only proves that clients can come in.
+pub const PROBE_SUBPROTOCOL: &str = "wsgateway.probe.v1";
+
+/// The header of a gateway's answer to a handshake that it refuses, with a stable reason: no other server has it.
+pub const REASON_HEADER: &str = "wsgateway-reason";
+
 /// What a gateway says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -9,7 +9,8 @@
 //! - [`publication`] and [`frame`]: one message, encoded once;
 //! - [`exchange`]: what the NATS side and the shards say to each other;
 //! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
-//!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket), [`session`] (protocol
+//!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
+//!   operator's, which becomes no connection), [`session`] (protocol
 //!   state) and [`outbox`] (what is still to be sent), all free of IO;
 //! - [`socket`], the only socket IO;
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
@@ -30,6 +31,7 @@ pub mod shard;
 
 pub mod hub;
 pub mod outbox;
+pub mod probe;
 pub mod session;
 pub mod upgrade;
 

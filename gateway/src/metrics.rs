@@ -37,10 +37,10 @@ pub struct CloseLabel {
     pub code: u16,
 }
 
-/// What came of reading the configuration again.
+/// What came of something.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabel {
-    /// `applied`, `unchanged` or `rejected`.
+    /// Of reading the configuration again `applied`, `unchanged` or `rejected`; of a probe `answered` or `limited`.
     pub result: &'static str,
 }
 
@@ -72,6 +72,8 @@ pub struct Metrics {
     sent_bytes: Family<RouteLabel, Counter>,
     /// Handshakes that were answered with something else than 101.
     pub refused: Family<ReasonLabel, Counter>,
+    /// Probes of the operator, which are in no other count.
+    pub probes: Family<ResultLabel, Counter>,
     /// Connections that ended.
     pub closes: Family<CloseLabel, Counter>,
     /// Messages that did not reach a client.
@@ -101,6 +103,7 @@ impl Metrics {
             sent: Family::default(),
             sent_bytes: Family::default(),
             refused: Family::default(),
+            probes: Family::default(),
             closes: Family::default(),
             dropped: Family::default(),
             round_seconds: Histogram::new(ROUND_SECONDS),
@@ -132,6 +135,11 @@ impl Metrics {
             "handshakes_refused",
             "Handshakes not answered with 101",
             m.refused,
+        );
+        registry.register(
+            "probes",
+            "Probes of the way in, which are in no other count",
+            m.probes,
         );
         registry.register("messages_received", "Messages from clients", m.received);
         registry.register(

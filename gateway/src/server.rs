@@ -29,15 +29,21 @@ use crate::{
     exchange::{QueueId, ToShard},
     metrics::{Metrics, ResultLabel},
     nats::{self, NatsHandle},
+    probe,
     revision::Revisions,
     telemetry::chain,
     upgrade::Gate,
     watch,
 };
 
-/// Descriptors that are not for clients: listeners, NATS, the admin port, files, handshakes that are
+/// Descriptors that are not for clients: listeners, NATS, the admin port, files, probes, handshakes that are
 /// refused.
 const DESCRIPTORS_RESERVED: usize = 256;
+
+const _: () = assert!(
+    (probe::OPEN_MAX as usize) < DESCRIPTORS_RESERVED / 2,
+    "probes are no connections and live on what is reserved"
+);
 
 /// The share of the remaining descriptors that clients may take, in percent.
 const DESCRIPTORS_PERCENT: usize = 95;

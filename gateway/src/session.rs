@@ -115,6 +115,8 @@ pub enum CloseCause {
     ConfigChanged,
     /// The peer did not answer the close frame.
     CloseTimeout,
+    /// A probe carries no data.
+    ProbeMessage,
 }
 
 impl CloseCause {
@@ -122,6 +124,7 @@ impl CloseCause {
     pub const fn code(self) -> u16 {
         match self {
             Self::ProtocolError => 1002,
+            Self::ProbeMessage => 1003,
             Self::InvalidUtf8 => 1007,
             Self::MessageTooBig => 1009,
             Self::MessageRejected
@@ -153,6 +156,7 @@ impl CloseCause {
             Self::RouteChanged => "RouteChanged",
             Self::ConfigChanged => "ConfigChanged",
             Self::CloseTimeout => "CloseTimeout",
+            Self::ProbeMessage => "ProbeMessage",
         }
     }
 }

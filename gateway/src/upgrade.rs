@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use base64::Engine;
@@ -20,12 +21,14 @@ use hyper::{
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
 use wsgateway_crds::{
     config::FromClient,
+    report::{PROBE_SUBPROTOCOL, REASON_HEADER},
     value::{PathMatch, TemplateValues, ValueError},
 };
 
 use crate::{
     config::{LiveConfig, Route, RouteSubject},
     exchange::QueueState,
+    probe::Allowance,
 };
 
 /// The subprotocol of plain mode. No offer means the same.
@@ -39,6 +42,8 @@ const RETRY_AFTER_SECS: u64 = 2;
 pub struct Gate {
     open: AtomicUsize,
     draining: AtomicBool,
+    /// Probes have no place among the connections.
+    probes: Allowance,
 }
 
 /// A place among the open connections, given back when dropped.
@@ -79,6 +84,15 @@ impl Drop for Permit {
 
 /// What a request that was let in becomes.
 #[derive(Debug)]
+pub enum Entry {
+    /// A client's connection.
+    Connection(Accepted),
+    /// The operator's question whether clients come in.
+    Probe,
+}
+
+/// A client's connection to be.
+#[derive(Debug)]
 pub struct Accepted {
     /// Its route.
     pub route: Arc<Route>,
@@ -101,6 +115,8 @@ pub struct Conditions<'a> {
     pub connections_max: usize,
     /// Whether NATS is there.
     pub nats_connected: bool,
+    /// The time since the process began.
+    pub age: Duration,
 }
 
 /// Why a request does not become a WebSocket.
@@ -141,6 +157,9 @@ pub enum Refusal {
     /// 503.
     #[error("the route's queue cannot be served: {0:?}")]
     QueueUnavailable(QueueState),
+    /// 429.
+    #[error("too many probes; come back in {} ms", .0.as_millis())]
+    TooManyProbes(Duration),
 }
 
 impl Refusal {
@@ -159,6 +178,7 @@ impl Refusal {
             Self::TooManyConnections(_) => "TooManyConnections",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::QueueUnavailable(_) => "QueueUnavailable",
+            Self::TooManyProbes(_) => "TooManyProbes",
         }
     }
 
@@ -174,6 +194,7 @@ impl Refusal {
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -187,7 +208,7 @@ impl Refusal {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         headers.insert(
-            HeaderName::from_static("wsgateway-reason"),
+            HeaderName::from_static(REASON_HEADER),
             HeaderValue::from_static(self.reason()),
         );
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -206,6 +227,11 @@ impl Refusal {
                     HeaderValue::from_static("13"),
                 );
             }
+            Self::TooManyProbes(wait) => {
+                let secs = wait.as_millis().div_ceil(1_000);
+                let secs = u64::try_from(secs).unwrap_or(u64::MAX);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
+            }
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
             }
@@ -222,7 +248,7 @@ impl Refusal {
 pub fn accept<B>(
     request: &Request<B>,
     conditions: Conditions<'_>,
-) -> Result<(Accepted, Response<Full<Bytes>>), Refusal> {
+) -> Result<(Entry, Response<Full<Bytes>>), Refusal> {
     let path = request.uri().path();
     let matched = |route: &&Arc<Route>| route.path.matches(path).is_some();
     let route = conditions.live.routes.iter().find(matched);
@@ -232,6 +258,12 @@ pub fn accept<B>(
     }
     let headers = request.headers();
     let accept_key = check_form(request.version(), headers)?;
+    if tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == PROBE_SUBPROTOCOL) {
+        let allowed = conditions.gate.probes.take(conditions.age);
+        allowed.map_err(Refusal::TooManyProbes)?;
+        let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL))?;
+        return Ok((Entry::Probe, response));
+    }
     let subprotocol = choose_subprotocol(headers)?;
     check_origin(headers, conditions.live)?;
     let (patterns, publish) = subjects(route, path, request.uri().query().unwrap_or_default())?;
@@ -241,15 +273,13 @@ pub fn accept<B>(
         .enter(conditions.connections_max)
         .ok_or(Refusal::TooManyConnections(conditions.connections_max))?;
     let response = switching_protocols(&accept_key, subprotocol)?;
-    Ok((
-        Accepted {
-            route: route.clone(),
-            patterns,
-            publish,
-            permit,
-        },
-        response,
-    ))
+    let accepted = Accepted {
+        route: route.clone(),
+        patterns,
+        publish,
+        permit,
+    };
+    Ok((Entry::Connection(accepted), response))
 }
 
 /// The request is a WebSocket handshake as RFC 6455 section 4.2.1 wants it. Returns the accept key.

@@ -18,8 +18,9 @@ use tokio::{
 use super::Shard;
 use crate::{
     exchange::ToNats,
-    metrics::ReasonLabel,
-    upgrade::{Accepted, Conditions, accept},
+    metrics::{ReasonLabel, ResultLabel},
+    probe,
+    upgrade::{Accepted, Conditions, Entry, Refusal, accept},
 };
 
 /// How many handshakes a shard has under way at once. Each holds hyper's two buffers of
@@ -82,9 +83,16 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     match timeout(limit, handshake).await {
         Ok(Ok(parts)) => {
             let stream = parts.io.into_inner();
-            if let Some((accepted, hold)) = accepted.take() {
-                shard.open(stream, &parts.read_buf, accepted);
-                drop(hold);
+            match accepted.take() {
+                Some(Opening::Connection(accepted, hold)) => {
+                    shard.open(stream, &parts.read_buf, accepted);
+                    drop(hold);
+                }
+                Some(Opening::Probe) => {
+                    let leftover = parts.read_buf;
+                    spawn_local(async move { probe::serve(stream, &leftover).await });
+                }
+                None => {}
             }
         }
         Ok(Err(error)) => {
@@ -109,10 +117,16 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
     }
 }
 
+/// What is opened once the answer is out.
+enum Opening {
+    Connection(Accepted, Hold),
+    Probe,
+}
+
 async fn answer(
     shard: &Rc<Shard>,
     request: Request<Incoming>,
-    accepted: &RefCell<Option<(Accepted, Hold)>>,
+    opening: &RefCell<Option<Opening>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let live = shard.state.borrow().live.clone();
     let conditions = Conditions {
@@ -120,13 +134,24 @@ async fn answer(
         gate: &shard.gate,
         connections_max: shard.connections_max.min(live.connections_max as usize),
         nats_connected: shard.nats.is_connected(),
+        age: shard.epoch.elapsed(),
     };
     Ok(match accept(&request, conditions) {
-        Ok((request, response)) => {
-            let hold = Hold::new(shard, &request.patterns);
+        Ok((Entry::Connection(accepted), response)) => {
+            let hold = Hold::new(shard, &accepted.patterns);
             hold.until_known().await;
-            accepted.replace(Some((request, hold)));
+            opening.replace(Some(Opening::Connection(accepted, hold)));
             response
+        }
+        Ok((Entry::Probe, response)) => {
+            count_probe(shard, "answered");
+            opening.replace(Some(Opening::Probe));
+            response
+        }
+        // It is no client that was refused.
+        Err(refusal @ Refusal::TooManyProbes(_)) => {
+            count_probe(shard, "limited");
+            refusal.response()
         }
         Err(refusal) => {
             let reason = refusal.reason();
@@ -136,6 +161,11 @@ async fn answer(
             refusal.response()
         }
     })
+}
+
+fn count_probe(shard: &Shard, result: &'static str) {
+    let label = ResultLabel { result };
+    shard.metrics.probes.get_or_create(&label).inc();
 }
 
 /// The patterns of a handshake under way. A client that has its answer may count on getting what is
