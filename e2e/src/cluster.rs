@@ -12,8 +12,8 @@
 //! wait_for(&api, "chat", "it is available", SOON, |deployment| …).await;
 //! ```
 //!
-//! The modules: [`pki`] and [`identity`] say who is who, `programs` has the command lines, `kubectl` speaks as a person
-//! does, [`namespace`] is a test's own place, [`crds`] installs CRDs, [`requests`] counts what the API server was asked,
+//! The modules: [`pki`] and [`identity`] say who is who, `programs` has the command lines, [`access`] and `kubectl` speak as
+//! a person does, [`namespace`] is a test's own place, [`crds`] installs CRDs, [`requests`] counts what the API server was asked,
 //! [`waiting`] awaits objects, [`fake_node`] makes pods run, and [`proxy`] answers otherwise than the API server would.
 
 use std::{
@@ -41,6 +41,7 @@ use crate::{
     wait::until,
 };
 
+pub mod access;
 pub mod crds;
 pub mod fake_node;
 pub mod identity;
@@ -52,6 +53,7 @@ pub mod proxy;
 pub mod requests;
 pub mod waiting;
 
+pub use access::{Access, Cluster};
 pub use crds::Optional;
 pub use fake_node::{FakeNode, PodState};
 pub use identity::Identity;
@@ -100,6 +102,7 @@ pub struct ControlPlane {
     scheduler: Mutex<Option<Process>>,
     /// The CRDs that are installed.
     installed: Mutex<BTreeSet<String>>,
+    admin: OnceLock<Access>,
     ready_after: Duration,
     directory: Directory,
     /// Removes the folder where this is never dropped. Its end of the pipe tells it that this process is gone.
@@ -137,6 +140,7 @@ impl ControlPlane {
             controller_manager: Mutex::default(),
             scheduler: Mutex::default(),
             installed: Mutex::default(),
+            admin: OnceLock::new(),
             ready_after: Duration::ZERO,
             _janitor: janitor(directory.path()),
             directory,
@@ -221,11 +225,6 @@ impl ControlPlane {
         *held(&self.controller_manager) = Some(process);
     }
 
-    /// A new namespace.
-    pub fn namespace(&self) -> Namespace<'_> {
-        Namespace::make(self)
-    }
-
     /// The file by which a program speaks as `identity`. A service account must be there.
     pub fn kubeconfig(&self, identity: &Identity) -> PathBuf {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -236,7 +235,7 @@ impl ControlPlane {
 
     /// An admin's client. It belongs to the runtime in which it was made.
     pub fn client(&self) -> Client {
-        Client::try_from(self.config(&Identity::Admin)).unwrap()
+        self.admin().client()
     }
 
     /// A client that speaks as `identity`.
@@ -330,7 +329,7 @@ fn janitor(folder: &Path) -> Process {
 }
 
 /// Runs what is async where the caller is not, or is in a runtime that must not be held up by waiting.
-fn blocking<T: Send>(work: impl Future<Output = T> + Send) -> T {
+pub(crate) fn blocking<T: Send>(work: impl Future<Output = T> + Send) -> T {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             let mut runtime = tokio::runtime::Builder::new_current_thread();

@@ -6,7 +6,8 @@
 //! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
 //!   [`row`].
 //! - The servers: [`nats`] with [`certificate`] and [`identity`], [`gateway`], [`local`].
-//! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it.
+//! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it; [`kubernetes`], a whole cluster
+//!   with nodes.
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
 //! - What the kernel tells of a process: [`resources`].
 
@@ -45,6 +46,8 @@ pub mod local;
 pub mod cluster;
 
 pub mod operator;
+
+pub mod kubernetes;
 
 pub mod frame;
 

@@ -175,6 +175,11 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
+    /// Ends its input.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
     /// Its last lines, for who tells of a failure.
     pub fn last_lines(&self) -> String {
         let lines = self.lines();

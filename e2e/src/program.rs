@@ -5,6 +5,8 @@ use std::{
     fs::OpenOptions,
     io::Write,
     path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 /// A program that tests start.
@@ -40,6 +42,8 @@ pub enum Program {
     /// Not a program but a folder: what `kubeconform` is to be told with
     /// `-schema-location '…/{{.Group}}/{{.ResourceKind}}_{{.ResourceAPIVersion}}.json'`.
     Schemas,
+    /// Not a program but a right: root and namespaces, which a cluster with nodes takes.
+    Cluster,
 }
 
 impl Program {
@@ -61,6 +65,7 @@ impl Program {
             Self::Kubeconform => ("WSGW_KUBECONFORM", "kubeconform"),
             Self::Crds => ("WSGW_CRDS", "wsgateway-crds"),
             Self::Schemas => ("WSGW_SCHEMAS", "wsgateway-schemas"),
+            Self::Cluster => return cluster(),
         };
         env::var_os(variable)
             .map(PathBuf::from)
@@ -87,6 +92,18 @@ fn ours(name: &str) -> PathBuf {
         file.display()
     );
     file
+}
+
+/// The script that makes a cluster with nodes, where it says that this machine can.
+fn cluster() -> Option<PathBuf> {
+    static ANSWER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let ask = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hack/cluster/up");
+        let output = Command::new(&script).arg("check").output().unwrap();
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        output.status.success().then_some(script)
+    };
+    ANSWER.get_or_init(ask).clone()
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

@@ -11,6 +11,12 @@ pub fn is_alive(pid: u32) -> bool {
     })
 }
 
+/// When a process began, in the kernel's ticks since the machine did. With its id that names it for ever, as ids return.
+pub fn started(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(19)?.parse().ok()
+}
+
 /// Resident memory in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
     memory_bytes(pid, "VmRSS:")

@@ -1,6 +1,6 @@
 //! websocat, the client for scripts and large messages.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, path::Path, process::Command, time::Duration};
 
 use crate::{
     process::{Process, command},
@@ -17,7 +17,11 @@ pub struct Websocat {
 impl Websocat {
     /// Starts it with further options. The certificate is not checked.
     pub fn start(url: &str, options: &[&str]) -> Self {
-        let mut command = command(Program::Websocat.expect());
+        Self::of(command(Program::Websocat.expect()), url, options)
+    }
+
+    /// Starts it by a command that runs it, as one that does so elsewhere.
+    pub fn of(mut command: Command, url: &str, options: &[&str]) -> Self {
         command.args(["-v", "-k"]).args(options).arg(url);
         Self {
             process: Process::start("websocat", &mut command),
@@ -38,8 +42,19 @@ impl Websocat {
 /// Sends a file as one message, as `cat FILE | websocat -v -k -B 200000 URL` does, and returns what
 /// came back on its output and what it said beside that.
 pub fn send_file(url: &str, file: &Path) -> (Vec<u8>, String) {
-    let output = command(Program::Websocat.expect())
+    send_file_by(command(Program::Websocat.expect()), url, &[], file)
+}
+
+/// The same by a command that runs it, with further options.
+pub fn send_file_by(
+    mut command: Command,
+    url: &str,
+    options: &[&str],
+    file: &Path,
+) -> (Vec<u8>, String) {
+    let output = command
         .args(["-v", "-k", "-B", "200000"])
+        .args(options)
         .arg(url)
         .stdin(File::open(file).unwrap())
         .output()

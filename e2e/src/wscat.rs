@@ -1,6 +1,9 @@
 //! wscat, the client that users try first.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::{
     process::{Process, command},
@@ -19,19 +22,27 @@ impl Wscat {
     /// Starts it with further options, and awaits its connection. The certificate is not checked.
     pub fn connect(url: &str, options: &[&str]) -> Self {
         let mut wscat = Self::start(url, options);
-        wscat.process.line("Connected", SOON);
+        wscat.connected();
         wscat
     }
 
-    /// Starts it with further options.
+    /// Starts it with further options. The certificate is not checked.
     pub fn start(url: &str, options: &[&str]) -> Self {
-        let mut command = command(Program::Wscat.expect());
-        command
-            .args(["--no-check", "--no-color", "--connect", url])
-            .args(options);
+        let options = [&["--no-check"], options].concat();
+        Self::of(command(Program::Wscat.expect()), url, &options)
+    }
+
+    /// Starts it by a command that runs it, as one that does so elsewhere.
+    pub fn of(mut command: Command, url: &str, options: &[&str]) -> Self {
+        command.args(["--no-color", "--connect", url]).args(options);
         Self {
             process: Process::start_in_terminal("wscat", &mut command),
         }
+    }
+
+    /// Awaits its connection.
+    pub fn connected(&mut self) {
+        self.process.line("Connected", SOON);
     }
 
     /// Types a line.

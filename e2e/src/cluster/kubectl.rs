@@ -1,57 +1,43 @@
-//! kubectl, as a person runs it.
+//! kubectl and a namespace, as the control plane's users have them.
 
-use std::{
-    io::Write,
-    process::{Output, Stdio},
-};
+use std::process::Output;
 
-use super::{ControlPlane, Identity};
-use crate::{process::command, program::Program};
+use super::{Access, Cluster, ControlPlane, Identity, Namespace};
+
+impl Cluster for ControlPlane {
+    fn admin(&self) -> &Access {
+        let cache = self.directory.path();
+        self.admin
+            .get_or_init(|| Access::new(self.kubeconfig(&Identity::Admin), cache))
+    }
+
+    fn has_controllers(&self) -> bool {
+        self.options.controller_manager
+    }
+}
 
 impl ControlPlane {
+    /// A new namespace.
+    pub fn namespace(&self) -> Namespace<'_> {
+        Cluster::namespace(self)
+    }
+
     /// Runs kubectl as an admin, and panics when it fails. Returns what it wrote.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        let output = self.try_kubectl(&Identity::Admin, arguments, "");
-        assert!(
-            output.status.success(),
-            "kubectl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.admin().kubectl(arguments)
     }
 
     /// Runs kubectl as `identity`, with `input`.
     pub fn try_kubectl(&self, identity: &Identity, arguments: &[&str], input: &str) -> Output {
-        let mut kubectl = command(Program::Kubernetes.expect());
-        kubectl
-            .arg("kubectl")
-            .args(arguments)
-            .env("KUBECONFIG", self.kubeconfig(identity))
-            .env("KUBECACHEDIR", self.directory.path().join("kubectl"))
-            .env("KUBERC", "off") // The user's own settings are none of a test's.
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = kubectl.spawn().unwrap();
-        let mut pipe = child.stdin.take().unwrap();
-        pipe.write_all(input.as_bytes()).unwrap();
-        drop(pipe);
-        child.wait_with_output().unwrap()
+        match identity {
+            Identity::Admin => self.admin().try_kubectl(arguments, input),
+            _ => Access::new(self.kubeconfig(identity), self.directory.path())
+                .try_kubectl(arguments, input),
+        }
     }
 
     /// Applies manifests as an admin, by server-side apply.
     pub fn apply(&self, manifests: &str) -> String {
-        self.apply_with(&[], manifests)
-    }
-
-    pub(super) fn apply_with(&self, arguments: &[&str], manifests: &str) -> String {
-        let arguments = [&["apply", "--server-side", "-f", "-"], arguments].concat();
-        let output = self.try_kubectl(&Identity::Admin, &arguments, manifests);
-        assert!(
-            output.status.success(),
-            "{}\n{manifests}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.admin().apply(&[], manifests)
     }
 }

@@ -13,28 +13,34 @@ use kube::{
     core::NamespaceResourceScope,
 };
 
-use super::{ControlPlane, Identity, blocking, waiting::wait_for};
+use super::{Cluster, ControlPlane, blocking, waiting::wait_for};
 use crate::wait::SOON;
 
 /// A namespace. It is deleted when this is dropped, with what is in it, though nobody waits for that.
 #[derive(Debug)]
-pub struct Namespace<'a> {
-    cluster: &'a ControlPlane,
+pub struct Namespace<'a, C: Cluster = ControlPlane> {
+    cluster: &'a C,
     name: String,
 }
 
-impl<'a> Namespace<'a> {
-    pub(super) fn make(cluster: &'a ControlPlane) -> Self {
+impl<'a, C: Cluster> Namespace<'a, C> {
+    pub(super) fn make(cluster: &'a C) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = Self {
             cluster,
             name: format!("test-{number}"),
         };
-        let config = cluster.config(&Identity::Admin);
+        let config = cluster.admin().config();
+        let labels = cluster.namespace_labels().iter();
         let object = v1::Namespace {
             metadata: ObjectMeta {
                 name: Some(namespace.name.clone()),
+                labels: Some(
+                    labels
+                        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                        .collect(),
+                ),
                 ..ObjectMeta::default()
             },
             ..v1::Namespace::default()
@@ -43,7 +49,7 @@ impl<'a> Namespace<'a> {
             let client = Client::try_from(config).unwrap();
             let api: Api<v1::Namespace> = Api::all(client.clone());
             api.create(&PostParams::default(), &object).await.unwrap();
-            if cluster.options.controller_manager {
+            if cluster.has_controllers() {
                 await_default_account(client, &namespace.name, SOON).await;
             }
         });
@@ -55,8 +61,8 @@ impl<'a> Namespace<'a> {
         &self.name
     }
 
-    /// The control plane that it is on.
-    pub fn cluster(&self) -> &'a ControlPlane {
+    /// The cluster that it is on.
+    pub fn cluster(&self) -> &'a C {
         self.cluster
     }
 
@@ -65,33 +71,38 @@ impl<'a> Namespace<'a> {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.cluster.client(), &self.name)
+        Api::namespaced(self.cluster.admin().client(), &self.name)
     }
 
     /// Applies manifests that name no namespace, or this one.
     pub fn apply(&self, manifests: &str) -> String {
         self.cluster
-            .apply_with(&["--namespace", &self.name], manifests)
+            .admin()
+            .apply(&["--namespace", &self.name], manifests)
     }
 
     /// Runs kubectl in it as an admin, and panics when it fails. Returns what it wrote.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let namespace = ["--namespace", self.name.as_str()];
-        self.cluster.kubectl(&[arguments, &namespace].concat())
+        self.cluster
+            .admin()
+            .kubectl(&[arguments, &namespace].concat())
     }
 
     /// Runs kubectl in it as an admin, with `input`.
     pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Output {
         let namespace = ["--namespace", self.name.as_str()];
         let arguments = [arguments, &namespace].concat();
-        self.cluster
-            .try_kubectl(&Identity::Admin, &arguments, input)
+        self.cluster.admin().try_kubectl(&arguments, input)
     }
 }
 
-impl Drop for Namespace<'_> {
+impl<C: Cluster> Drop for Namespace<'_, C> {
     fn drop(&mut self) {
-        let config = self.cluster.config(&Identity::Admin);
+        if std::thread::panicking() {
+            self.cluster.explain(&self.name);
+        }
+        let config = self.cluster.admin().config();
         let name = &self.name;
         blocking(async move {
             let Ok(client) = Client::try_from(config) else {
