@@ -10,8 +10,8 @@
 //! - [`exchange`]: what the NATS side and the shards say to each other;
 //! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
-//!   operator's, which becomes no connection), [`session`] (protocol
-//!   state) and [`outbox`] (what is still to be sent), all free of IO;
+//!   operator's, which becomes no connection), [`page`] (where connections come from), [`session`]
+//!   (protocol state) and [`outbox`] (what is still to be sent), all free of IO;
 //! - [`socket`], the only socket IO;
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
 //!   [`telemetry`] and [`clock`].
@@ -31,6 +31,7 @@ pub mod shard;
 
 pub mod hub;
 pub mod outbox;
+pub mod page;
 pub mod probe;
 pub mod session;
 pub mod upgrade;

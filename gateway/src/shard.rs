@@ -36,6 +36,7 @@ use crate::{
     metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
     nats::NatsHandle,
     outbox::OutboxLimits,
+    page::Pages,
     session::{CloseCause, Session},
     socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
     upgrade::{Accepted, Gate},
@@ -90,6 +91,7 @@ struct State {
     outbox: OutboxLimits,
     routes: Vec<ShardRoute>,
     connections: Slab<Connection>,
+    pages: Pages,
     /// One past the highest slot that was ever used.
     slots: u32,
     next_generation: u32,
@@ -125,6 +127,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         routes: Vec::new(),
         live: parts.live.clone(),
         connections: Slab::new(),
+        pages: Pages::default(),
         slots: 0,
         next_generation: 1,
         hub: Hub::default(),
@@ -197,6 +200,7 @@ impl Shard {
     fn open(self: &Rc<Self>, stream: TcpStream, leftover: &Bytes, accepted: Accepted) {
         let Accepted {
             route,
+            page,
             patterns,
             publish,
             permit,
@@ -212,8 +216,10 @@ impl Shard {
         let session = Session::new(now, &route.session, generation);
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
-        let connection = Connection::new(stream, session, permit, (generation, at as u16))
+        let outdated = state.outdated(at, &route, page.as_ref());
+        let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
             .with_extras(publish, &queues);
+        connection.page = page.map(|page| state.pages.enter(page));
         let slot = state.connections.insert(connection) as u32;
         state.slots = state.slots.max(slot + 1);
         if let Some(route) = state.routes.get_mut(at) {
@@ -226,6 +232,11 @@ impl Shard {
         let client = self.client(key);
         for queue in queues {
             self.nats.send(ToNats::QueueJoin { queue, client });
+        }
+        if let Some(cause) = outdated {
+            state.with(self, key, now, |connection, _| {
+                connection.close(cause, "", now);
+            });
         }
         if !leftover.is_empty() {
             let input = leftover.to_vec();
@@ -285,6 +296,9 @@ impl Shard {
                 shard: self.id,
                 pattern,
             });
+        }
+        if let Some(page) = connection.page {
+            state.pages.leave(page);
         }
         for queue in connection.queues() {
             self.nats.send(ToNats::QueueLeave {

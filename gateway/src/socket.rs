@@ -22,6 +22,7 @@ use crate::{
     frame::{encode, header::Opcode},
     nats::NatsHandle,
     outbox::{Frame, FrameClass, Outbox, OutboxLimits},
+    page::PageId,
     session::{CloseCause, Due, Session},
     upgrade::Permit,
 };
@@ -48,6 +49,8 @@ pub struct Connection {
     pub generation: u32,
     /// Its route's index in the shard.
     pub route: u16,
+    /// The page that it comes from, where it is a browser's.
+    pub page: Option<PageId>,
     /// The bytes that the shard has counted for it.
     pub accounted_bytes: usize,
     _permit: Permit,
@@ -129,6 +132,7 @@ impl Connection {
             ended: None,
             generation: key.0,
             route: key.1,
+            page: None,
             accounted_bytes: 0,
             _permit: permit,
         }

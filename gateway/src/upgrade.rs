@@ -28,6 +28,7 @@ use wsgateway_crds::{
 use crate::{
     config::{LiveConfig, Route, RouteSubject},
     exchange::QueueState,
+    page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
 };
 
@@ -96,6 +97,8 @@ pub enum Entry {
 pub struct Accepted {
     /// Its route.
     pub route: Arc<Route>,
+    /// The page that it comes from, where it is a browser's.
+    pub page: Option<Page>,
     /// The patterns of the route's subjects, in order.
     pub patterns: Vec<Arc<str>>,
     /// What it publishes to, where that depends on the request.
@@ -265,7 +268,7 @@ pub fn accept<B>(
         return Ok((Entry::Probe, response));
     }
     let subprotocol = choose_subprotocol(headers)?;
-    check_origin(headers, conditions.live)?;
+    let page = check_origin(headers, conditions.live)?;
     let (patterns, publish) = subjects(route, path, request.uri().query().unwrap_or_default())?;
     check_sources(route, conditions.nats_connected)?;
     let permit = conditions
@@ -275,6 +278,7 @@ pub fn accept<B>(
     let response = switching_protocols(&accept_key, subprotocol)?;
     let accepted = Accepted {
         route: route.clone(),
+        page,
         patterns,
         publish,
         permit,
@@ -354,7 +358,7 @@ fn choose_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Refus
     }
 }
 
-fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<(), Refusal> {
+fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, Refusal> {
     if headers.get_all(header::ORIGIN).iter().count() > 1 {
         return Err(Refusal::Malformed("the Origin header must not stand twice"));
     }
@@ -363,17 +367,23 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<(), Refusal> {
             .get(name)
             .map(|value: &HeaderValue| value.to_str().unwrap_or("?"))
     };
-    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
-    if live
-        .allowed_origins
-        .iter()
-        .any(|pattern| pattern.allows(origin, host))
-    {
-        return Ok(());
+    let Some(origin) = text(header::ORIGIN) else {
+        return Ok(None);
+    };
+    let host = text(header::HOST);
+    if origin.len() > PAGE_BYTES_MAX || host.is_some_and(|host| host.len() > PAGE_BYTES_MAX) {
+        return Err(Refusal::Malformed(
+            "Origin and Host must be no longer than a host name can be",
+        ));
     }
-    Err(Refusal::Origin(
-        origin.unwrap_or_default().chars().take(100).collect(),
-    ))
+    let page = Page {
+        origin: origin.into(),
+        host: host.map(Into::into),
+    };
+    if page.is_allowed(&live.allowed_origins) {
+        return Ok(Some(page));
+    }
+    Err(Refusal::Origin(origin.chars().take(100).collect()))
 }
 
 /// The request's values for templates.

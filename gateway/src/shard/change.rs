@@ -14,6 +14,7 @@ use crate::{
     drain::{Pace, retry_hint},
     exchange::ConnectionKey,
     metrics::RouteMetrics,
+    page::Page,
     session::CloseCause,
     socket::{Connection, Counts},
 };
@@ -22,13 +23,20 @@ use crate::{
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 impl Shard {
-    /// Goes over to a new configuration. Connections go on under it, save those of a route that is no
-    /// longer there in their form: they are closed, paced as a drain.
+    /// Goes over to a new configuration. Connections go on under it, save those of a page that it does not
+    /// allow, and of a route that is no longer there in their form: they are closed, paced as a drain.
     pub(super) fn reload(self: &Rc<Self>, live: Arc<LiveConfig>) {
         let mut leaving = Vec::new();
         let mut timed_anew = Vec::new();
         let now = self.now();
         let mut state = self.state.borrow_mut();
+        if live.allowed_origins != state.live.allowed_origins {
+            let forbidden = state.pages.forbidden(&live.allowed_origins);
+            let of_those = |c: &Connection| c.page.is_some_and(|page| forbidden.contains(&page));
+            let connections = state.connections.iter().filter(|(_, c)| of_those(c));
+            let keys = connections.map(|(slot, c)| (c.key(slot as u32), CloseCause::ConfigChanged));
+            leaving.extend(keys);
+        }
         for at in 0..state.routes.len() {
             let Some(route) = state.routes.get_mut(at).filter(|route| !route.is_retired) else {
                 continue;
@@ -126,6 +134,21 @@ impl Shard {
 }
 
 impl State {
+    /// Why a connection to a route, by index, is to be closed at once: the configuration may have changed since its
+    /// request was looked at.
+    pub(super) fn outdated(
+        &self,
+        at: usize,
+        route: &Route,
+        page: Option<&Page>,
+    ) -> Option<CloseCause> {
+        if page.is_some_and(|page| !page.is_allowed(&self.live.allowed_origins)) {
+            return Some(CloseCause::ConfigChanged);
+        }
+        let now = self.routes.get(at)?;
+        (!now.config.continues(route)).then_some(CloseCause::RouteChanged)
+    }
+
     /// A retired route without connections gives its place to a new one.
     fn add_route(&mut self, config: &Arc<Route>, metrics: RouteMetrics) {
         let route = ShardRoute {
