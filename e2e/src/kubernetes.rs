@@ -25,8 +25,12 @@
 //!   from outside.
 //! - The cluster is made when a test first asks for it, and ends with the test process, however that ends. It has two nodes
 //!   and no sample. [`Kubernetes::start`] makes one of a test's own.
+//! - `WSGATEWAY_E2E_CLUSTER=mine` lets tests use a cluster that is up already and stays so, which saves a minute each time
+//!   while a test is being written: `CLUSTER=mine NODES=2 WITHOUT=sample hack/cluster/up` makes it.
 //! - When a test fails, its namespace's events, pods and logs are shown, and what the operator and the ingress controller
 //!   said.
+//!
+//! - A thousand clients: [`clients`]; how pods end meanwhile: [`endings`].
 //!
 //! The modules: [`life`] makes and ends clusters, [`turns`] keeps who disturbs apart from who shares, [`network`] is inside
 //! of a node, [`place`] has what a test needs of a `WsGateway`, `explain` tells of failures.
@@ -36,7 +40,10 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::Deref,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +51,8 @@ use kube::Client;
 
 use crate::cluster::{Access, Cluster, Namespace};
 
+pub mod clients;
+pub mod endings;
 mod explain;
 pub mod life;
 pub mod network;
@@ -90,16 +99,26 @@ impl Kubernetes {
 
     fn of_all() -> &'static Self {
         static SHARED: OnceLock<Kubernetes> = OnceLock::new();
-        SHARED.get_or_init(|| Self::start(&Options::default()))
+        static TRIED: AtomicBool = AtomicBool::new(false);
+        SHARED.get_or_init(|| {
+            // Minutes each, and to the same end.
+            let tried = TRIED.swap(true, Ordering::Relaxed);
+            assert!(!tried, "the cluster did not come up, as another test tells");
+            let options = Options::default();
+            Self::of(Life::of_another().unwrap_or_else(|| Life::begin(&options)))
+        })
     }
 
     /// Makes one of the test's own.
     pub fn start(options: &Options) -> Self {
-        let life = Life::begin(options);
+        Self::of(Life::begin(options))
+    }
+
+    fn of(life: Life) -> Self {
         let state = life.state();
         Self {
             admin: Access::new(state.join("pki/admin.kubeconfig"), state.join("cache")),
-            nodes: (1..=options.nodes)
+            nodes: (1..=life.nodes())
                 .map(|index| Node::of(state, index))
                 .collect(),
             life,

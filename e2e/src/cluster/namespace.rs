@@ -29,7 +29,8 @@ impl<'a, C: Cluster> Namespace<'a, C> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let namespace = Self {
             cluster,
-            name: format!("test-{number}"),
+            // A cluster may hold what an earlier run left.
+            name: format!("test-{}-{number}", std::process::id()),
         };
         let config = cluster.admin().config();
         let labels = cluster.namespace_labels().iter();

@@ -53,10 +53,27 @@ pub struct Life {
     name: String,
     state: PathBuf,
     story: String,
-    keeper: Process,
+    /// Takes it down. There is none where the cluster is somebody else's.
+    keeper: Option<Process>,
 }
 
 impl Life {
+    /// That of the cluster which `WSGATEWAY_E2E_CLUSTER` names, if it does: one that is up, and stays so. Who writes tests
+    /// need not wait for a new one each time.
+    pub fn of_another() -> Option<Self> {
+        let name = env::var("WSGATEWAY_E2E_CLUSTER").ok()?;
+        let state = states().join(&name);
+        assert!(
+            state.join("pki/admin.kubeconfig").exists(),
+            "CLUSTER={name} NODES=2 hack/cluster/up has not been run"
+        );
+        Some(Self {
+            name,
+            state,
+            story: String::new(),
+            keeper: None,
+        })
+    }
     /// Brings one up, and panics with what was said where that fails.
     pub fn begin(options: &Options) -> Self {
         let begin = Instant::now();
@@ -91,8 +108,13 @@ impl Life {
             name,
             state,
             story,
-            keeper,
+            keeper: Some(keeper),
         }
+    }
+
+    /// How many nodes it has.
+    pub fn nodes(&self) -> usize {
+        fs::read_dir(self.state.join("nodes")).unwrap().count()
     }
 
     /// As `CLUSTER` has it.
@@ -114,8 +136,10 @@ impl Life {
 /// The end of a test's own cluster is awaited.
 impl Drop for Life {
     fn drop(&mut self) {
-        self.keeper.close_input();
-        self.keeper.exit(DOWN);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.close_input();
+            keeper.exit(DOWN);
+        }
     }
 }
 

@@ -40,6 +40,13 @@ impl Entrance {
         format!("{scheme}://{}{path}", self.host)
     }
 
+    /// What websocat takes to come in by name: options, and in the place of an URL, an address.
+    pub fn websocat(&self, path: &str) -> (Vec<String>, String) {
+        let uri = format!("--ws-c-uri={}", self.named_url("wss", path));
+        let address = format!("ws-c:ssl-connect:tcp:{}", self.address);
+        (vec![uri, "-".to_owned()], address)
+    }
+
     /// Asks for a page by name, with curl's own options beside: `https` is checked by the authority.
     pub fn curl(&self, scheme: &str, path: &str, options: &[&str]) -> Output {
         let ip = self.address.ip();
@@ -127,15 +134,37 @@ impl Namespace<'_, Kubernetes> {
 
     /// The pods of a `WsGateway`, once there are `count`, all of them ready and none of them about to go.
     pub async fn ready_pods(&self, name: &str, count: usize) -> Vec<Pod> {
-        let ours = watcher::Config::default().labels(&format!(
-            "app.kubernetes.io/instance={name},app.kubernetes.io/managed-by=wsgateway-operator"
-        ));
         let what = format!("{count} pods of {name} are ready, and no other");
-        wait_for_all(&self.api(), ours, &what, READY, |pods: &[Pod]| {
-            pods.len() == count && pods.iter().all(is_ready)
-        })
+        wait_for_all(
+            &self.api(),
+            gateways_of(name),
+            &what,
+            READY,
+            |pods: &[Pod]| pods.len() == count && pods.iter().all(is_ready),
+        )
         .await
     }
+
+    /// Awaits that the one pod of a `WsGateway` is another than `pod`, and ready, and returns its name.
+    pub async fn until_replaced(&self, name: &str, pod: &str) -> String {
+        let what = format!("{pod} is replaced");
+        let pods = wait_for_all(
+            &self.api(),
+            gateways_of(name),
+            &what,
+            READY,
+            |pods: &[Pod]| pods.len() == 1 && pods[0].name_any() != pod && is_ready(&pods[0]),
+        )
+        .await;
+        pods[0].name_any()
+    }
+}
+
+/// What selects the pods of a `WsGateway`.
+fn gateways_of(name: &str) -> watcher::Config {
+    watcher::Config::default().labels(&format!(
+        "app.kubernetes.io/instance={name},app.kubernetes.io/managed-by=wsgateway-operator"
+    ))
 }
 
 /// Whether a pod serves and is not about to go.

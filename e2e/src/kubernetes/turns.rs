@@ -5,8 +5,11 @@ use std::ops::Deref;
 
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::Kubernetes;
-use crate::cluster::blocking;
+use super::{Kubernetes, READY};
+use crate::{
+    cluster::{Cluster, blocking},
+    wait::until_true,
+};
 
 /// The runtime's lock, and not the standard library's, since this one says that it is fair.
 static TURNS: RwLock<()> = RwLock::const_new(());
@@ -50,8 +53,21 @@ pub(super) fn with_others(cluster: &'static Kubernetes) -> Turn {
 
 pub(super) fn alone(cluster: &'static Kubernetes) -> Turn {
     let lock = Lock::Exclusive(blocking(TURNS.write()));
+    until_settled(cluster);
     Turn {
         cluster,
         _lock: lock,
     }
+}
+
+/// The namespaces of the tests before are deleted, which nobody has awaited, and their pods drain.
+fn until_settled(cluster: &Kubernetes) {
+    until_true("what other tests had is gone", READY, || {
+        let phases = cluster.admin().kubectl(&[
+            "get",
+            "namespaces",
+            "--output=jsonpath={.items[*].status.phase}",
+        ]);
+        !phases.contains("Terminating")
+    });
 }
