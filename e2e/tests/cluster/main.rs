@@ -6,4 +6,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
+mod changes;
+mod drains;
 mod first_use;
+mod fleet;
+mod life;
+mod monitoring;
+mod nginx_conf;
