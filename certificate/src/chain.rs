@@ -13,6 +13,8 @@ use rustls::{
 };
 use x509_parser::{extensions::GeneralName, prelude::*};
 
+use crate::inspection::covers;
+
 /// A text, and what the user calls it: a file's name, or `tls.crt of Secret ws-tls`.
 #[derive(Clone, Copy)]
 pub struct Pem<'a> {
@@ -123,6 +125,8 @@ pub struct Chain {
     pub not_after: SystemTime,
     /// The host names and addresses that it is for.
     pub names: BTreeSet<String>,
+    /// Whom it was made for, as its subject says: for people alone.
+    pub common_name: Option<String>,
     /// Whether it may sign others.
     pub is_authority: bool,
     first: CertificateDer<'static>,
@@ -144,10 +148,33 @@ impl Chain {
         let rest = all
             .collect::<Result<_, _>>()
             .map_err(|error| fault(error.to_string()))?;
+        Self::of(pem.name, first, rest)
+    }
+
+    /// Reads the one that a server presented first in a TLS handshake.
+    pub fn presented(der: &[u8]) -> Result<Self, Fault> {
+        let first = CertificateDer::from(der.to_vec());
+        Self::of("the presented certificate", first, Vec::new())
+    }
+
+    fn of(
+        name: &str,
+        first: CertificateDer<'static>,
+        rest: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, Fault> {
         let (_, parsed) =
-            X509Certificate::from_der(&first).map_err(|error| fault(error.to_string()))?;
+            X509Certificate::from_der(&first).map_err(|error| Fault::NoCertificate {
+                name: name.to_owned(),
+                why: error.to_string(),
+            })?;
+        let common_name = parsed
+            .subject()
+            .iter_common_name()
+            .find_map(|name| name.as_str().ok())
+            .map(str::to_owned);
         Ok(Self {
-            name: pem.name.to_owned(),
+            name: name.to_owned(),
+            common_name,
             not_before: parsed.validity().not_before.to_datetime().into(),
             not_after: parsed.validity().not_after.to_datetime().into(),
             names: alternative_names(&parsed),
@@ -155,6 +182,11 @@ impl Chain {
             first,
             rest,
         })
+    }
+
+    /// Whether clients of a host accept its names.
+    pub fn covers(&self, host: &str) -> bool {
+        self.names.iter().any(|name| covers(name, host))
     }
 
     /// Whether this is the key of the first certificate.

@@ -53,7 +53,7 @@ pub fn inspect<'a>(
     chain.check_begin(now)?;
     chain.check_key(key)?;
     for host in hosts {
-        if !chain.names.iter().any(|name| covers(name, host)) {
+        if !chain.covers(host) {
             let names: Vec<&str> = chain.names.iter().map(String::as_str).collect();
             return Err(Fault::HostNotCovered {
                 name: chain.name.clone(),
@@ -75,7 +75,7 @@ pub fn inspect<'a>(
 
 /// Whether a name of a certificate stands for a host: the same, or with a `*` in place of its first label
 /// (RFC 9525, section 6.3). A host that itself begins with `*` is covered by that very name alone.
-fn covers(name: &str, host: &str) -> bool {
+pub(crate) fn covers(name: &str, host: &str) -> bool {
     if name.eq_ignore_ascii_case(host) {
         return true;
     }

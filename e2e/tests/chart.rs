@@ -28,6 +28,7 @@ imagePullSecrets: [{name: registry}]
 gatewayImage: example.com/wsgateway:1
 natsServers: ['nats://nats.nats.svc:4222']
 watchNamespaces: [team-a]
+probe: {via: 'ingress.infra.svc:8443', period: 30s}
 logFormat: text
 extraArgs: [--resync=1m]
 extraEnv: [{name: RUST_LOG, value: debug}]

@@ -7,6 +7,8 @@ use std::{collections::BTreeSet, fs, net::SocketAddr, time::Duration};
 use wsgateway_crds::value;
 use wsgateway_model::check_server;
 
+use crate::entrance::Via;
+
 /// Where the kubelet writes the namespace of a pod's service account.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
@@ -138,6 +140,18 @@ pub struct Args {
         default_value = "60s"
     )]
     pub sample_period: value::Duration,
+    /// Where ingress controllers and Gateways are reached, in place of the addresses in their status: for where these
+    /// are not reached from inside the cluster. `ADDRESS[:PORT]`, such as `ingress-nginx-controller.ingress-nginx.svc`.
+    #[arg(long, env = "WSGATEWAY_PROBE_VIA", value_name = "ADDRESS[:PORT]")]
+    pub probe_via: Option<Via>,
+    /// How often a way in that works is proven again.
+    #[arg(
+        long,
+        env = "WSGATEWAY_PROBE_PERIOD",
+        value_name = "DURATION",
+        default_value = "60s"
+    )]
+    pub probe_period: value::Duration,
     /// How logs are written.
     #[arg(long, env = "WSGATEWAY_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -210,6 +224,10 @@ pub struct Config {
     pub resync: Duration,
     /// How often each gateway is asked how it fares.
     pub sample_period: Duration,
+    /// Where proxies are reached, in place of the addresses in a status.
+    pub probe_via: Option<Via>,
+    /// How often a way in that works is proven again.
+    pub probe_period: Duration,
     /// The namespace that the operator runs in.
     pub operator_namespace: String,
     /// A revision of the pod template to claim instead of the true one.
@@ -287,6 +305,9 @@ pub enum ConfigError {
     /// Gateways would do nothing but answer.
     #[error("--sample-period {0} must be at least 1s")]
     SamplePeriod(value::Duration),
+    /// Proxies would do little else.
+    #[error("--probe-period {0} must be at least 1s")]
+    ProbePeriod(value::Duration),
     /// A server that no gateway could connect to.
     #[error("--nats-server {server:?} {expected}")]
     NatsServer {
@@ -320,6 +341,8 @@ impl Config {
             max_concurrent_rollouts,
             resync,
             sample_period,
+            probe_via,
+            probe_period,
             log_format: _, // Logging begins before there is a configuration, so that its faults are logged.
             operator_namespace,
             pod_template_revision,
@@ -337,6 +360,9 @@ impl Config {
         }
         if sample_period.get() < Duration::from_secs(1) {
             return Err(ConfigError::SamplePeriod(sample_period));
+        }
+        if probe_period.get() < Duration::from_secs(1) {
+            return Err(ConfigError::ProbePeriod(probe_period));
         }
         let times = LeaseTimes {
             lease_duration,
@@ -362,6 +388,8 @@ impl Config {
             max_concurrent_rollouts: usize::from(max_concurrent_rollouts),
             resync: resync.get(),
             sample_period: sample_period.get(),
+            probe_via,
+            probe_period: probe_period.get(),
             operator_namespace: own_namespace,
             pod_template_revision,
             watch_silence: watch_silence.get(),
@@ -514,6 +542,7 @@ mod tests {
             ),
             (&["--resync=1s"], "--resync 1s must"),
             (&["--sample-period=0s"], "--sample-period 0s must"),
+            (&["--probe-period=0s"], "--probe-period 0s must"),
             (
                 &["--nats-server=nats://a:1,nats://user@b"],
                 "--nats-server \"nats://user@b\" must not hold a user",

@@ -17,7 +17,7 @@ use std::{
 
 use k8s_openapi::ByteString;
 use wsgateway_certificate::{
-    Change, Facts, Fault, Kept, KeptPair, Lifetime, MakeError, Pem, Wanted,
+    Chain, Change, Facts, Fault, Kept, KeptPair, Lifetime, MakeError, Pem, Wanted,
 };
 use wsgateway_model::{Gateway, gateway::Tls};
 use wsgateway_nginx_ingress::value::HostName;
@@ -167,6 +167,16 @@ fn data<'a>(entries: impl IntoIterator<Item = (&'a str, ByteString)>) -> Data {
     entries
         .map(|(key, bytes)| (key.to_owned(), bytes))
         .collect()
+}
+
+/// The certificate that a proxy presents which has a Secret of this content, DER; none where there is no such.
+pub fn presented(data: &Data) -> Option<Vec<u8>> {
+    let bytes = data.get(CERTIFICATE)?.0.as_slice();
+    let chain = Chain::read(Pem {
+        name: CERTIFICATE,
+        bytes,
+    });
+    Some(chain.ok()?.der().to_vec())
 }
 
 /// What the certificate in a Secret says that somebody else writes, the user or cert-manager, once it is sure that

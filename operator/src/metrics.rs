@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::kinds::Kind;
+use crate::{kinds::Kind, status::Holds};
 
 /// The seconds by which reconciles are counted: from a pass that sends nothing to one that waits for a
 /// slow API server.
@@ -86,6 +86,7 @@ pub struct Metrics {
     watch_errors: Family<ErrorLabel, Counter>,
     watch_restarts: Family<KindLabel, Counter>,
     ingress_writes: Family<DialectLabel, Counter>,
+    probes: Family<ResultLabel, Counter>,
     kinds_served: Family<KindLabel, Gauge>,
     gateways: Family<ReadyLabel, Gauge>,
     /// 1 while this operator is the one that works.
@@ -111,6 +112,7 @@ impl Metrics {
             watch_errors: Family::default(),
             watch_restarts: Family::default(),
             ingress_writes: Family::default(),
+            probes: Family::default(),
             kinds_served: Family::default(),
             gateways: Family::default(),
             leader: Gauge::default(),
@@ -145,6 +147,11 @@ impl Metrics {
             "ingress_writes",
             "Ingresses and routes written: each may make a proxy reload",
             m.ingress_writes,
+        );
+        registry.register(
+            "probes",
+            "Handshakes tried to prove that clients can come in, by what came of it",
+            m.probes,
         );
         registry.register(
             "watch_errors",
@@ -193,6 +200,16 @@ impl Metrics {
     pub fn reconciled(&self, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&ResultLabel { result }).inc();
         self.reconcile_duration.observe(took.as_secs_f64());
+    }
+
+    /// A way in was tried.
+    pub fn probed(&self, holds: Holds) {
+        let result = match holds {
+            Holds::True => "answered",
+            Holds::False => "wrong",
+            Holds::Unknown => "silent",
+        };
+        self.probes.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// An object was compared with what it should be.

@@ -64,7 +64,8 @@ const BESIDE: [(&str, &str, Verbs); 3] = [
     ("wsgateway.io", "wsgateways/status", &["patch"]),
     // Where owner references that block deletion are guarded, as on OpenShift, children cannot be made without it.
     ("wsgateway.io", "wsgateways/finalizers", &["update"]),
-    ("events.k8s.io", "events", &["create", "patch"]),
+    // What the controller in front says of an Ingress is quoted.
+    ("events.k8s.io", "events", &["create", "patch", "list"]),
 ];
 
 /// A rule of a role.
@@ -128,7 +129,7 @@ pub fn template() -> String {
     text
 }
 
-/// The one lease. Its name cannot be named where it is created.
+/// The one lease, and the Deployment that it goes with. The lease's name cannot be named where it is created.
 const LEASE: &str = r#"
 {{- define "wsgateway.rules.lease" -}}
 - apiGroups: [coordination.k8s.io]
@@ -138,6 +139,10 @@ const LEASE: &str = r#"
   resources: [leases]
   resourceNames: [{{ include "wsgateway.fullname" . }}]
   verbs: [get, update]
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [{{ include "wsgateway.fullname" . }}]
+  verbs: [get]
 {{- end }}
 "#;
 

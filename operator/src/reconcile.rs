@@ -21,12 +21,12 @@ use crate::{
     build::{self, Site},
     conflict::conflict,
     dereference::{self, DereferenceError, Fronted, Tls},
-    entrance,
+    entrance::{self, Probes},
     pods::Reports,
     queue::{Failure, Outcome, Reconcile, Visit},
     rollout::Turns,
     run::Context,
-    status::Fault,
+    status::{Fault, Verdict},
     watch::{GatewayObject, Key, gateway_metadata},
 };
 
@@ -73,6 +73,7 @@ pub struct Reconciler {
     context: Context,
     children: Children,
     reports: Reports,
+    probes: Probes,
     turns: Turns,
     recorder: Recorder,
     /// Who waits for a host and path, and whose they are.
@@ -112,7 +113,10 @@ impl Reconcile for Reconciler {
         };
         let gateway = match self.accept(&subject) {
             Ok(gateway) => gateway,
-            Err(refusal) => return self.tell_refusal(&subject, refusal).await,
+            Err(refusal) => {
+                self.probes.forget(key);
+                return self.tell_refusal(&subject, refusal).await;
+            }
         };
         let client = &self.context.client;
         let front = dereference::front(client, &self.context.stores, &gateway).await?;
@@ -125,7 +129,9 @@ impl Reconcile for Reconciler {
             .await?;
         let applied = self.apply(&subject, &gateway, &desired).await;
         self.spread(&subject, &gateway, &desired, &observed).await?;
-        let exposure = self.exposure(&gateway, &front).await?;
+        let exposure = self
+            .exposure(&subject, &gateway, &front, &tls, &observed)
+            .await?;
         let wanted = report::wanted(&gateway, desired, front, &tls, paced, exposure, &applied);
         self.tell(&subject, wanted, applied, observed, &tls).await
     }
@@ -138,6 +144,12 @@ impl Reconciler {
         Self {
             children: Children::new(context.client.clone(), context.metrics.clone()),
             reports: Reports::default(),
+            probes: Probes::new(
+                context.client.clone(),
+                context.queue.clone(),
+                context.metrics.clone(),
+                context.config.probe_period,
+            ),
             turns: Turns::new(context.config.max_concurrent_rollouts),
             recorder: Recorder::new(context.client.clone(), reporter),
             conflicts: Mutex::default(),
@@ -226,15 +238,30 @@ impl Reconciler {
     /// Whether clients can come in: what is known of who stands in front goes before what the object says.
     async fn exposure(
         &self,
+        subject: &Subject,
         gateway: &Gateway,
         front: &Fronted,
-    ) -> Result<crate::status::Verdict, ReconcileError> {
-        match &front.fault {
-            Some(fault) => Ok(fault.clone()),
-            None => entrance::verdict(&self.context.client, gateway)
-                .await
-                .map_err(|error| ReconcileError::Observe(Box::new(error))),
+        tls: &Tls,
+        observed: &act::Observed,
+    ) -> Result<Verdict, ReconcileError> {
+        let key = &subject.owner.key;
+        if let Some(fault) = &front.fault {
+            self.probes.forget(key);
+            return Ok(fault.clone());
         }
+        let deployment = observed.deployment.as_ref();
+        let ready = deployment.and_then(|it| it.status.as_ref()?.ready_replicas);
+        let known = entrance::Known {
+            front: &front.front,
+            leaf: tls.leaf.as_ref(),
+            ready_replicas: ready.unwrap_or_default(),
+            via: self.context.config.probe_via.as_ref(),
+        };
+        let question = entrance::ask(&self.context.client, gateway, known)
+            .await
+            .map_err(|error| ReconcileError::Observe(Box::new(error)))?;
+        let before = Verdict::of(&subject.before, "ExposureReady", subject.generation);
+        Ok(self.probes.verdict(key, question, before))
     }
 
     /// Notes whose host and path a `WsGateway` waits for, and brings back those that wait for this one.
@@ -258,6 +285,7 @@ impl Reconciler {
     /// Forgets a `WsGateway` that is gone.
     fn forget(&self, key: &Key) {
         self.children.forget(key);
+        self.probes.forget(key);
         self.turns.give_back(key);
         self.note_conflict(key, None);
         self.context.stores.references.set(key, BTreeSet::new());

@@ -71,6 +71,23 @@ impl Verdict {
         Self::new(Holds::Unknown, reason, message)
     }
 
+    /// What a status says of this generation of the spec.
+    pub fn of(status: &WsGatewayStatus, type_: &str, generation: i64) -> Option<Self> {
+        let condition = status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == type_)?;
+        if condition.observed_generation != Some(generation) {
+            return None;
+        }
+        let holds = match condition.status.as_str() {
+            "True" => Holds::True,
+            "False" => Holds::False,
+            _ => Holds::Unknown,
+        };
+        Some(Self::new(holds, &condition.reason, &condition.message))
+    }
+
     fn new(holds: Holds, reason: &str, message: impl Into<String>) -> Self {
         let mut message: String = message.into();
         let is_cut = |(at, _): &(usize, char)| *at >= MESSAGE_BYTES_MAX;

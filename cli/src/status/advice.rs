@@ -190,6 +190,35 @@ fn of_entrance(reason: &str) -> Option<&'static str> {
             "wait for the ingress controller or load balancer; if none takes it up, check exposure.ingress.className and \
              that its controller runs"
         }
+        "Probing" | "GatewaysNotReady" => "wait: it is tried within seconds of a gateway being ready",
+        "NotRouted" | "NoEndpoints" | "UnexpectedAnswer" => {
+            "kubectl -n {ns} describe ingress {name}, and the log of the ingress controller behind that address: is it the \
+             controller of the class, and may it read this namespace?"
+        }
+        "BadGateway" => {
+            "let the ingress controller reach port 8000 of the pods: a NetworkPolicy of the namespace may shut it out"
+        }
+        "RefusedInFront" | "Redirected" | "UpgradeLost" | "PathChanged" => {
+            "look for what does it: annotations that somebody put on the Ingress (kubectl -n {ns} get ingress {name} -o yaml) \
+             and the controller's ConfigMap"
+        }
+        "WrongCertificate" => {
+            "see that the Secret in tls of the Ingress exists and covers the host, and that no other Ingress has the host \
+             with a Secret of its own"
+        }
+        "AnotherServer" => {
+            "see who else has the host: kubectl get ingress,wsgateways -A, and where its DNS name leads"
+        }
+        "IngressRejected" => {
+            "mend what the controller's own sentence names: an annotation, a host that is taken, a Secret"
+        }
+        "AddressNotDialable" | "NoRouteToAddress" | "NoAnswer" | "AddressUnknown" => {
+            "where the address is not meant to be reached from inside the cluster, start the operator with --probe-via \
+             (the chart's probe.via), such as the controller's Service; else look at firewalls between"
+        }
+        "ConnectionRefused" | "ConnectionCut" | "TlsHandshakeFailed" | "NoHttp" => {
+            "see that the ingress controller runs and listens at that address, and its log"
+        }
         "IngressClassNotFound" | "NoDefaultIngressClass" => {
             "name an IngressClass that exists (kubectl get ingressclasses) in exposure.ingress.className"
         }

@@ -23,8 +23,8 @@ const EXPECTED: [(&str, &str); 12] = [
 /// The conditions that sum up others.
 const SUMMARIES: [&str; 3] = ["Ready", "Stalled", "Reconciling"];
 
-/// What follows from another condition that is shown, and what is as good as it gets: nobody has tried the address.
-const QUIET: [&str; 2] = ["NotAccepted", "NotTried"];
+/// What follows from another condition that is shown, and what passes within seconds.
+const QUIET: [&str; 3] = ["NotAccepted", "GatewaysNotReady", "Probing"];
 
 /// What is not as it should be, causes first.
 pub(super) fn amiss(status: &WsGatewayStatus) -> Vec<&Condition> {

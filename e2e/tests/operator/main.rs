@@ -11,6 +11,7 @@ mod certificates;
 mod chaos;
 mod children;
 mod cli;
+mod exposure;
 mod goldens;
 mod harness;
 mod leader;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -28,6 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 pub struct Tls {
     /// The contents of the Secrets, where they are made here.
     pub issued: Option<Issued>,
+    /// What clients should be shown, DER, where it may be read.
+    pub leaf: Option<Arc<[u8]>>,
     /// Whether clients get a certificate.
     pub verdict: Verdict,
     /// When it ends.
@@ -44,6 +47,7 @@ impl Tls {
     fn new(verdict: Verdict) -> Self {
         Self {
             issued: None,
+            leaf: None,
             verdict,
             not_after: None,
             again: None,
@@ -129,8 +133,10 @@ async fn self_signed(
         message: change.sentence().to_owned(),
     });
     let until = date(plan.not_after);
+    let leaf = certificate::presented(&plan.issued.leaf);
     Ok(Tls {
         issued: Some(plan.issued),
+        leaf: leaf.map(Into::into),
         not_after: Some(plan.not_after),
         again: plan.due.duration_since(now).ok(),
         notices: notices.collect(),
@@ -150,7 +156,13 @@ async fn given(
 ) -> Result<Tls, DereferenceError> {
     let name = &key.name;
     let mut tls = match read(client, Kind::Secret, key).await? {
-        Read::Found(secret) => of_secret(gateway, name, &data(&secret), now),
+        Read::Found(secret) => {
+            let data = data(&secret);
+            Tls {
+                leaf: certificate::presented(&data).map(Into::into),
+                ..of_secret(gateway, name, &data, now)
+            }
+        }
         Read::Absent => Tls::new(Verdict::no(
             "SecretNotFound",
             format!("there is no Secret {name} in namespace {}", key.namespace),

@@ -277,8 +277,8 @@ fn one_that_is_ready_has_nothing_amiss() {
         condition(
             "ExposureReady",
             "Unknown",
-            "NotTried",
-            "the address is 192.0.2.1",
+            "Probing",
+            "a handshake at 192.0.2.1:443 is being tried",
         ),
         condition(
             "Reconciling",
