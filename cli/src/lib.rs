@@ -1,7 +1,8 @@
 //! `wsgw`: what a person runs.
 //!
 //! - [`args`]: the command line, and which function each subcommand is.
-//! - [`manifest`]: a manifest's file, on its way to a validated gateway.
+//! - [`manifest`]: a manifest's file, on its way to a validated gateway; [`defaults`]: what a cluster's operator puts in
+//!   where it says nothing.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
 //! - [`render`]: `wsgw render`, all objects that the operator makes of a manifest.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
@@ -12,6 +13,7 @@
 
 pub mod args;
 
+pub mod defaults;
 pub mod manifest;
 
 pub mod lint;

@@ -9,6 +9,8 @@ use wsgateway_model::{
     Document, Documents, Gateway, ReadError, Reason, Referenced, check, documents,
 };
 
+use crate::defaults::{Defaults, advised};
+
 /// The largest file that is read: far above any set of manifests that etcd would hold.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -115,13 +117,18 @@ pub fn gateway(file: &Path, text: &str) -> Result<Gateway, ManifestError> {
     })
 }
 
-/// All gateways of a manifest, validated as the operator does.
-pub fn gateways_for_cluster(file: &Path, text: &str) -> Result<Vec<Gateway>, ManifestError> {
+/// All gateways of a manifest, validated as an operator with these defaults does.
+pub fn gateways_for_cluster(
+    file: &Path,
+    text: &str,
+    defaults: &Defaults,
+) -> Result<Vec<Gateway>, ManifestError> {
     let documents = read(file, text)?;
+    let referenced = defaults.referenced();
     let mut gateways = Vec::new();
     let mut violations = Vec::new();
     for document in &documents.gateways {
-        match checked(document, &Referenced::mounted()) {
+        match checked(document, &referenced) {
             Ok(gateway) => gateways.push(gateway),
             Err(of_document) => violations.extend(of_document),
         }
@@ -163,7 +170,7 @@ fn checked(document: &Document, referenced: &Referenced) -> Result<Gateway, Vec<
     check(&document.value, referenced).map_err(|reasons| {
         let violation = |reason: &Reason| Violation {
             line: document.line(&reason.path),
-            sentence: one_line(&reason.to_string()),
+            sentence: one_line(&advised(reason)),
         };
         reasons.iter().map(violation).collect()
     })

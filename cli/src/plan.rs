@@ -25,11 +25,12 @@ use std::{
 
 use serde_json::{Value, json};
 use wsgateway_crds::v1alpha1::WsGateway;
-use wsgateway_model::{Document, Gateway, Referenced, check, documents};
+use wsgateway_model::{Document, Gateway, check, documents};
 
 use self::forecast::{Forecast, forecast};
 use crate::{
     cluster::{Cluster, ClusterArgs, ClusterError},
+    defaults::{Defaults, advised},
     manifest::{self, ManifestError},
 };
 
@@ -44,6 +45,9 @@ pub struct PlanArgs {
     file: PathBuf,
     #[command(flatten)]
     cluster: ClusterArgs,
+    // A WsGateway that is there, and names none either, tells them by what its gateways connect to.
+    #[command(flatten)]
+    defaults: Defaults,
 }
 
 /// Why nothing can be foreseen.
@@ -98,16 +102,20 @@ impl PlanError {
 
 /// Shows what would happen. Says whether anything would.
 pub async fn plan(args: PlanArgs) -> Result<bool, PlanError> {
-    let PlanArgs { file, cluster } = args;
+    let PlanArgs {
+        file,
+        cluster,
+        defaults,
+    } = args;
     let text = manifest::text(&file)?;
-    manifest::gateways_for_cluster(&file, &text)?;
+    manifest::gateways_for_cluster(&file, &text, &or_asked_later(&defaults))?;
     let documents = documents(&text).map_err(|source| ManifestError::Form { file, source })?;
     let given = cluster.namespace.clone();
     let cluster = cluster.find().await?;
     let mut output = io::stdout().lock();
     let mut has_changes = false;
     for (index, document) in documents.gateways.iter().enumerate() {
-        let forecast = one(&cluster, document, given.as_deref()).await?;
+        let forecast = one(&cluster, document, given.as_deref(), &defaults).await?;
         has_changes |= forecast.has_changes();
         let gap = if index == 0 { "" } else { "\n" };
         write!(output, "{gap}{}", view::text(&forecast))?;
@@ -119,6 +127,7 @@ async fn one(
     cluster: &Cluster,
     document: &Document,
     given: Option<&str>,
+    defaults: &Defaults,
 ) -> Result<Forecast, PlanError> {
     let name = document.name.as_str();
     let of_file = document
@@ -144,9 +153,22 @@ async fn one(
         Some(live) => merge::applied(live, &file),
         None => file,
     };
-    let (after, gateway) = understood(&after)?;
-    let before = ask::before(&cluster, &after, &gateway, live).await?;
+    let defaults = match (&live, defaults.nats_servers.as_slice()) {
+        (Some(live), []) => ask::defaults(&cluster, live).await?,
+        _ => defaults.clone(),
+    };
+    let (after, gateway) = understood(&after, &defaults)?;
+    let before = ask::before(&cluster, &after, &gateway, live, defaults).await?;
     Ok(forecast(&after, &gateway, &before))
+}
+
+/// Whether there are servers for a WsGateway that names none is asked of the cluster, once the file is right by itself.
+fn or_asked_later(defaults: &Defaults) -> Defaults {
+    let mut defaults = defaults.clone();
+    if defaults.nats_servers.is_empty() {
+        defaults.nats_servers = vec!["nats://asked-later:4222".to_owned()];
+    }
+    defaults
 }
 
 fn in_namespace(object: &Value, namespace: &str) -> Value {
@@ -158,8 +180,10 @@ fn in_namespace(object: &Value, namespace: &str) -> Value {
 }
 
 /// What a WsGateway means.
-fn understood(object: &Value) -> Result<(WsGateway, Gateway), PlanError> {
-    let gateway = check(object, &Referenced::mounted()).map_err(|reasons| {
+fn understood(object: &Value, defaults: &Defaults) -> Result<(WsGateway, Gateway), PlanError> {
+    let gateway = check(object, &defaults.referenced()).map_err(|reasons| {
+        let reasons: Vec<_> = reasons.iter().map(advised).collect();
+        let reasons = reasons.join("\n");
         PlanError::Wrong(format!("together with what is in the cluster: {reasons}"))
     })?;
     let object = serde_json::from_value(object.clone())

@@ -21,7 +21,10 @@ use wsgateway_operator::{
 };
 
 use self::front::Fronts;
-use crate::manifest::{self, ManifestError};
+use crate::{
+    defaults::Defaults,
+    manifest::{self, ManifestError},
+};
 
 /// What to render, and for which cluster.
 #[derive(Debug, clap::Args)]
@@ -45,6 +48,8 @@ pub struct RenderArgs {
     /// The operator's namespace, which a NetworkPolicy lets in.
     #[arg(long, value_name = "NAMESPACE")]
     operator_namespace: Option<String>,
+    #[command(flatten)]
+    defaults: Defaults,
 }
 
 impl RenderArgs {
@@ -94,7 +99,7 @@ pub fn render(args: &RenderArgs) -> Result<(), ManifestError> {
 
 /// Pure: what [`render`] prints of a file's text.
 fn rendered(text: &str, args: &RenderArgs) -> Result<Rendered, ManifestError> {
-    let gateways = manifest::gateways_for_cluster(args.manifest(), text)?;
+    let gateways = manifest::gateways_for_cluster(args.manifest(), text, &args.defaults)?;
     let fronts = Fronts::read(text);
     let optional = Kind::ALL.into_iter().filter(|kind| kind.is_optional());
     let served: BTreeSet<Kind> = optional
@@ -282,9 +287,24 @@ mod tests {
         let without = gateway("").replace(nats, "");
         check(
             &without,
-            "f.yaml:5: spec.nats.servers: must be set in a cluster where the operator has no default: no server is started there",
+            "f.yaml:5: spec.nats.servers: must be set in a cluster where the operator has no default: no server is started \
+             there; where it has one, --nats-server names it",
         );
         check(&gateway("  replicas: -1\n"), "f.yaml:7: spec.replicas");
+    }
+
+    #[test]
+    fn the_operators_servers_are_those_of_who_names_none() {
+        let nats = "  nats: {servers: ['nats://nats:4222']}\n";
+        let without = gateway("").replace(nats, "");
+        let options = ["--nats-server", "nats://a:1,tls://b:2"];
+        let both = of(&without, &options).unwrap();
+        assert!(both.yaml.contains("nats://a:1") && both.yaml.contains("tls://b:2"), "{}", both.yaml);
+        let named = of(&gateway(""), &options).unwrap();
+        assert!(named.yaml.contains("nats://nats:4222") && !named.yaml.contains("nats://a:1"), "{}", named.yaml);
+        let wrong = ["render", "-f", "f.yaml", "--nats-server", "http://a"];
+        let wrong = Line::try_parse_from(wrong).err().unwrap().to_string();
+        assert!(wrong.contains("must be nats://host:port or tls://host:port"), "{wrong}");
     }
 
     #[test]

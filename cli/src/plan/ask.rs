@@ -8,13 +8,14 @@ use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams},
 };
-use serde_json::json;
-use wsgateway_crds::v1alpha1::WsGateway;
+use serde_json::{Value, json};
+use wsgateway_crds::{config::Config, v1alpha1::WsGateway};
 use wsgateway_model::Gateway;
 use wsgateway_operator::{
     build::{names, possible},
     conflict::conflict,
     kinds::Kind,
+    rollout::boot_in_force,
 };
 
 use super::{
@@ -22,7 +23,10 @@ use super::{
     before::{Before, Child, PodAtWork},
     front,
 };
-use crate::cluster::{ASKED_AT_ONCE, Answer, Cluster, ClusterError};
+use crate::{
+    cluster::{ASKED_AT_ONCE, Answer, Cluster, ClusterError},
+    defaults::Defaults,
+};
 
 /// The series of open connections, up to a route's name.
 const CONNECTIONS: &str = "wsgateway_connections{route=\"";
@@ -46,12 +50,48 @@ pub(super) async fn gateway(
     }
 }
 
+/// What the operator has put in for a `WsGateway` that is there: where its spec names no NATS server, those that its
+/// gateways connect to.
+pub(super) async fn defaults(
+    cluster: &Cluster,
+    live: &DynamicObject,
+) -> Result<Defaults, ClusterError> {
+    let named = live.data.pointer("/spec/nats/servers");
+    if named.and_then(Value::as_array).is_some_and(|named| !named.is_empty()) {
+        return Ok(Defaults::default());
+    }
+    let name = live.name_any();
+    let Answer::Is(deployment) = child(cluster, Kind::Deployment, &name).await? else {
+        return Ok(Defaults::default());
+    };
+    let boot = serde_json::from_value(json!(deployment))
+        .ok()
+        .and_then(|deployment| Some(names::boot(&name, boot_in_force(&deployment)?)));
+    let Some(boot) = boot else {
+        return Ok(Defaults::default());
+    };
+    let Answer::Is(boot) = child(cluster, Kind::ConfigMap, &boot).await? else {
+        return Ok(Defaults::default());
+    };
+    Ok(Defaults {
+        nats_servers: servers_of(&boot).unwrap_or_default(),
+    })
+}
+
+/// The servers in a boot configuration.
+fn servers_of(boot: &DynamicObject) -> Option<Vec<String>> {
+    let text = boot.data.pointer("/data/boot.yaml")?.as_str()?;
+    let config: Config = serde_saphyr::from_str(text).ok()?;
+    Some(config.boot.nats.servers)
+}
+
 /// What is there of a `WsGateway`. `after` is as it is once the file is applied.
 pub(super) async fn before(
     cluster: &Cluster,
     after: &WsGateway,
     gateway: &Gateway,
     live: Option<DynamicObject>,
+    defaults: Defaults,
 ) -> Result<Before, PlanError> {
     let name = gateway.name.as_str();
     let (front, front_note) = front::front(cluster, gateway, live.as_ref()).await?;
@@ -67,6 +107,7 @@ pub(super) async fn before(
         front,
         front_note,
         served: served(cluster).await?,
+        defaults,
     })
 }
 

@@ -7,6 +7,8 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use wsgateway_operator::{build::Front, kinds::Kind};
 
+use crate::defaults::Defaults;
+
 /// What is there of a `WsGateway`.
 #[derive(Debug)]
 pub(super) struct Before {
@@ -26,6 +28,8 @@ pub(super) struct Before {
     pub(super) served: Vec<Kind>,
     /// A `WsGateway` that is older and has the same host and path.
     pub(super) conflict: Option<String>,
+    /// What the operator puts in where a spec says nothing, as far as it is known.
+    pub(super) defaults: Defaults,
 }
 
 /// An object that has a name which the operator would use.

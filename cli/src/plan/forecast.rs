@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use wsgateway_crds::v1alpha1::WsGateway;
-use wsgateway_model::{Gateway, Referenced, gateway::Entrance, validate};
+use wsgateway_model::{Gateway, gateway::Entrance, validate};
 use wsgateway_operator::{
     build::{Desired, Front, Site, build, names},
     kinds::Kind,
@@ -81,7 +81,7 @@ pub(super) fn forecast(after: &WsGateway, gateway: &Gateway, before: &Before) ->
     }
     let was = live
         .as_ref()
-        .and_then(|live| validate(live, &Referenced::mounted()).ok());
+        .and_then(|live| validate(live, &before.defaults.referenced()).ok());
     let site = site(gateway, was.as_ref(), before, &mut forecast.notes);
     let mut desired = build(gateway, &site);
     let generation = before

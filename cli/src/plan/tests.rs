@@ -33,6 +33,12 @@ fn object(spec: &str) -> Value {
     documents(&text).unwrap().gateways.swap_remove(0).value
 }
 
+fn defaults() -> Defaults {
+    Defaults {
+        nats_servers: vec!["nats://default:4222".to_owned()],
+    }
+}
+
 fn front() -> Front {
     Front::Ingress {
         class: Some("nginx".to_owned()),
@@ -62,7 +68,7 @@ fn carried_out(spec: &str, pods: &[Result<[u64; 2], &str>]) -> Before {
     live["status"] =
         json!({"observedGeneration": 4, "connections": 120, "exposure": {"notExpressed": [known]}});
     let typed: WsGateway = serde_json::from_value(live.clone()).unwrap();
-    let gateway = validate(&typed, &Referenced::mounted()).unwrap();
+    let gateway = validate(&typed, &defaults().referenced()).unwrap();
     let site = Site {
         image: "wsgateway:0.0.9".to_owned(),
         operator_namespace: Some("system".to_owned()),
@@ -117,13 +123,14 @@ fn carried_out(spec: &str, pods: &[Result<[u64; 2], &str>]) -> Before {
         front_note: None,
         served: vec![Kind::PodMonitor],
         conflict: None,
+        defaults: defaults(),
     }
 }
 
 const PODS: [Result<[u64; 2], &str>; 3] = [Ok([10, 1]), Ok([20, 2]), Ok([30, 3])];
 
 fn check_with(before: &Before, spec: &str, has_changes: bool, expected: &Expect) {
-    let (after, gateway) = understood(&object(spec)).unwrap();
+    let (after, gateway) = understood(&object(spec), &before.defaults).unwrap();
     let forecast = forecast(&after, &gateway, before);
     expected.assert_eq(&view::text(&forecast));
     assert_eq!(forecast.has_changes(), has_changes);
