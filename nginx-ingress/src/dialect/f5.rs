@@ -4,7 +4,7 @@
 
 use crate::dialect::{Dialect, Draft, Rendered};
 use crate::exposure::{Affinity, Buffering, Exposure, PROXY_CONNECT_TIMEOUT, UpstreamMode};
-use crate::value::ObjectName;
+use crate::value::{LocationPath, ObjectName};
 
 pub(super) fn annotations(exposure: &Exposure, service: &ObjectName) -> Rendered {
     let mut out = Draft::new(Dialect::F5);
@@ -26,14 +26,33 @@ pub(super) fn annotations(exposure: &Exposure, service: &ObjectName) -> Rendered
     out.set("proxy-next-upstream", "error timeout http_503");
     balancing(exposure, &mut out);
     out.report_paths(exposure);
+    report_refused_paths(exposure, &mut out);
     out.report_status_page(exposure);
     if exposure.hosts.is_empty() {
         out.report(
             "exposure.hosts",
-            "F5's controller rejects an Ingress rule without a host",
+            "F5's controller rejects an Ingress rule without a host, unless it is 5.5 or newer and \
+             runs with -allow-empty-ingress-host; then it shows its own default certificate",
         );
     }
     out.rendered
+}
+
+/// Whole words are not what the controller looks for: `/variables` is rejected, `/my-root` is not.
+fn report_refused_paths(exposure: &Exposure, out: &mut Draft) {
+    let prefixes = exposure.paths.iter().map(LocationPath::literal_prefix);
+    let refused = prefixes.filter(|path| {
+        path.starts_with("/etc/") || path.contains("/root") || path.contains("/var")
+    });
+    for path in refused {
+        out.report(
+            "routes.path",
+            format!(
+                "F5's controller rejects an Ingress with {path}, as with each path that begins \
+                 with /etc/ or holds /root or /var"
+            ),
+        );
+    }
 }
 
 fn balancing(exposure: &Exposure, out: &mut Draft) {
@@ -57,5 +76,29 @@ fn balancing(exposure: &Exposure, out: &mut Draft) {
             out.set("use-cluster-ip", true);
             out.report_affinity_behind_service(exposure);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_the_controller_rejects_is_told() {
+        let check = |path: &str, is_refused: bool| {
+            let exposure = serde_json::json!({"hosts": ["ws.example.com"], "paths": [path]});
+            let exposure: Exposure = serde_json::from_value(exposure).unwrap();
+            let rendered = annotations(&exposure, &ObjectName::new("chat").unwrap());
+            let told = rendered.not_expressed.iter();
+            let told = told.filter(|it| it.field == "routes.path").count();
+            assert_eq!(told == 1, is_refused, "{path}: {:?}", rendered.not_expressed);
+        };
+        // As 5.5.4 answered for each.
+        check("/variables", true);
+        check("/rooted", true);
+        check("/etc/x", true);
+        check("/a..b", false);
+        check("/x/y-z_1/~", false);
+        check("/etc", false);
     }
 }

@@ -71,21 +71,30 @@ fn upstream_settings(
     target: &RouteTarget,
     not_expressed: &mut Vec<NotExpressed>,
 ) -> Value {
-    let mut report = |why: &str| not_expressed.push(NotExpressed::new("exposure.affinity", why));
-    let targets = json!([{"group": "core", "kind": "Service", "name": target.service}]);
+    let mut report = |field, why: &str| not_expressed.push(NotExpressed::new(field, why));
     if exposure.upstream == UpstreamMode::ServiceIp {
-        report("with upstream ServiceIP the Service chooses the pod, for each connection anew");
-        return json!({"targetRefs": targets, "useClusterIP": true});
+        // `useClusterIP` is in no release up to 2.6.7, and the API server refuses what a CRD does
+        // not have.
+        report(
+            "exposure.upstream",
+            "NGINX Gateway Fabric 2.6 connects to the pods themselves",
+        );
     }
     let method = match exposure.affinity {
         Affinity::ClientIp => "ip_hash",
         Affinity::None => "least_conn",
         Affinity::Cookie => {
-            report(&format!("{COOKIE_IS_EXPERIMENTAL}; ip_hash stands in"));
+            report(
+                "exposure.affinity",
+                &format!("{COOKIE_IS_EXPERIMENTAL}; ip_hash stands in"),
+            );
             "ip_hash"
         }
     };
-    json!({"targetRefs": targets, "loadBalancingMethod": method})
+    json!({
+        "targetRefs": [{"group": "core", "kind": "Service", "name": target.service}],
+        "loadBalancingMethod": method,
+    })
 }
 
 /// The largest number that fits the policies' grammar.
