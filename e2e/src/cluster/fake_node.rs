@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use k8s_openapi::{
     api::core::v1::{Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
+    jiff::{SignedDuration, Timestamp},
 };
 use kube::{
     Api, Client, ResourceExt,
@@ -234,17 +234,18 @@ fn free_address() -> Ipv4Addr {
 
 fn status(pod: &Pod, state: PodState, address: Ipv4Addr) -> PodStatus {
     let now = Time(Timestamp::now());
+    // minReadySeconds is counted from it: no test has the time to await that.
+    let long_ago = Time(now.0 - SignedDuration::from_hours(1));
     let ready = state == PodState::Ready;
     let condition = |kind: &str, holds: bool| {
         let status = if holds { "True" } else { "False" };
-        // The moment of the last change is what minReadySeconds is counted from.
         let old = pod
             .status
             .iter()
             .flat_map(|status| status.conditions.iter().flatten())
             .find(|condition| condition.type_ == kind && condition.status == status);
         let since = old.and_then(|condition| condition.last_transition_time.clone());
-        json!({"type": kind, "status": status, "lastTransitionTime": since.unwrap_or(now.clone())})
+        json!({"type": kind, "status": status, "lastTransitionTime": since.unwrap_or(long_ago.clone())})
     };
     let started = pod
         .status

@@ -38,8 +38,9 @@ pub(super) fn deployment(
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            // The API server leaves a zero out, and what is wanted would never be seen to be there.
-            min_ready_seconds: Some(whole_seconds(leave(gateway))).filter(|seconds| *seconds > 0),
+            // A Deployment does not wait for pods that end: a new one counts as available only once the old one, which
+            // was told to end when it was made, is gone, so that one gateway ends at a time.
+            min_ready_seconds: Some(whole_seconds(end(gateway))),
             progress_deadline_seconds: Some(whole_seconds(progress_deadline(gateway))),
             revision_history_limit: Some(REVISIONS),
             template: pod::template(gateway, site, boot, files),
@@ -49,16 +50,11 @@ pub(super) fn deployment(
     }
 }
 
-/// From SIGTERM to the last client's close frame. A Deployment does not wait for pods that end, so the next one counts
-/// as available only after so long, and one gateway drains at a time.
-fn leave(gateway: &Gateway) -> Duration {
-    let drain = &gateway.live.drain;
-    drain.propagation.get() + drain.period.get()
-}
-
 /// Until the kubelet kills a gateway: the last client's close frame may wait for as long as any message.
 fn end(gateway: &Gateway) -> Duration {
-    leave(gateway) + gateway.live.websocket.write_wait.get() + EXIT
+    let drain = &gateway.live.drain;
+    let clients_close = drain.propagation.get() + drain.period.get();
+    clients_close + gateway.live.websocket.write_wait.get() + EXIT
 }
 
 /// In whole seconds, as a pod says it.
@@ -69,7 +65,7 @@ pub(super) fn grace(gateway: &Gateway) -> i64 {
 /// A step of a rollout: a pod that ends may still hold the node's room, then a new one starts and must last. Kubernetes
 /// asks for more than `minReadySeconds`.
 fn progress_deadline(gateway: &Gateway) -> Duration {
-    end(gateway) + START + leave(gateway)
+    end(gateway) + START + end(gateway)
 }
 
 fn whole_seconds(duration: Duration) -> i32 {
