@@ -123,7 +123,8 @@ impl Node {
         })
     }
 
-    fn network(&self) -> PathBuf {
+    /// Its network, as a file of this machine.
+    pub fn network(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid))
     }
 
@@ -133,7 +134,7 @@ impl Node {
 }
 
 /// Moves this thread alone into a network, and those that it will start, and gives it a runtime.
-fn enter(network: &Path) -> Runtime {
+pub(super) fn enter(network: &Path) -> Runtime {
     let namespace =
         File::open(network).unwrap_or_else(|error| panic!("{}: {error}", network.display()));
     setns(namespace, CloneFlags::CLONE_NEWNET).expect("root should be let into a network");
