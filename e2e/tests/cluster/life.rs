@@ -22,7 +22,7 @@ use wsgateway_e2e::{
 const CHILD: &str = "WSGATEWAY_E2E_CHILD";
 
 /// All but the nodes, which take what there is to leave.
-const WITHOUT: &str = "monitoring sample ingress nats operator";
+const WITHOUT: &str = "monitoring sample ingress nats operator images";
 
 const UP: Duration = Duration::from_secs(300);
 const DOWN: Duration = Duration::from_secs(60);
