@@ -15,7 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::{
+    Resource,
+    api::{apps::v1::Deployment, coordination::v1::Lease},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 use kube::{Api, Client, api::PostParams};
 use tokio::time;
 
@@ -113,6 +117,7 @@ pub struct Leader {
 #[derive(Debug)]
 struct Seat {
     api: Api<Lease>,
+    deployments: Api<Deployment>,
     config: LeaseConfig,
     election: Election,
     /// As last read or written.
@@ -129,6 +134,7 @@ impl Leader {
     ) -> Self {
         let seat = config.map(|config| Seat {
             api: Api::namespaced(client.clone(), &config.namespace),
+            deployments: Api::namespaced(client.clone(), &config.namespace),
             election: Election::new(config.clone()),
             config,
             lease: None,
@@ -271,13 +277,33 @@ impl Seat {
         let step = self.election.step(seen, Instant::now());
         let sent = Instant::now();
         let params = PostParams::default();
+        let name = &self.config.name;
         let lease = match step {
             Step::Wait(wait) => return Ok(Some(wait)),
-            Step::Create(lease) => self.api.create(&params, &lease).await?,
-            Step::Replace(lease) => self.api.replace(&self.config.name, &params, &lease).await?,
+            Step::Create(lease) => self.api.create(&params, &self.owned(*lease).await).await?,
+            Step::Replace(lease) => {
+                let lease = self.owned(*lease).await;
+                self.api.replace(name, &params, &lease).await?
+            }
         };
         self.wrote(lease, sent);
         Ok(None)
+    }
+
+    /// The lease, with the Deployment of its name as its owner, so that it does not outlive an operator that is
+    /// uninstalled. Where there is no such Deployment, or it may not be read, the lease stays as it is.
+    async fn owned(&self, mut lease: Lease) -> Lease {
+        let Ok(Some(deployment)) = self.deployments.get_metadata_opt(&self.config.name).await
+        else {
+            return lease;
+        };
+        let owners = lease.metadata.owner_references.get_or_insert_default();
+        if let Some(owner) = owner_reference(&deployment.metadata)
+            && !owners.contains(&owner)
+        {
+            owners.push(owner);
+        }
+        lease
     }
 
     fn wrote(&mut self, lease: Lease, sent: Instant) {
@@ -309,6 +335,16 @@ impl Seat {
     fn end(&self) -> Instant {
         self.election.deadline().unwrap_or_else(Instant::now) + self.config.rest()
     }
+}
+
+fn owner_reference(deployment: &ObjectMeta) -> Option<OwnerReference> {
+    Some(OwnerReference {
+        api_version: Deployment::API_VERSION.to_owned(),
+        kind: Deployment::KIND.to_owned(),
+        name: deployment.name.clone()?,
+        uid: deployment.uid.clone()?,
+        ..OwnerReference::default()
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -219,6 +219,29 @@ fn ready_says_what_keeps_it_from_being_true() {
 }
 
 #[test]
+fn a_refused_pod_is_told_with_the_words_of_who_refused_it() {
+    let mut well = well();
+    for (ready, expected) in [
+        (3, "GatewayAvailable=True/AllReady"),
+        (0, "GatewayAvailable=False/PodsRefused"),
+    ] {
+        well.deployment = deployment(ready, 0);
+        let status = well.deployment.status.as_mut().unwrap();
+        status.conditions = serde_json::from_value(json!([
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "hostNetwork=true"},
+        ]))
+        .unwrap();
+        let status = status_of(&well, |_| {});
+        check(&status, &[expected]);
+        let message = &condition_of(&status, "GatewayAvailable").message;
+        assert!(
+            message.ends_with("a pod is refused: hostNetwork=true"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn a_gateway_is_available_while_no_more_are_missing_than_may_be() {
     let mut well = well();
     for (ready, expected) in [

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use wsgateway_crds::report::Report;
 
 use super::{Fault, Found, Holds, Verdict, Wanted};
@@ -103,14 +104,16 @@ fn available(found: &Found<'_>) -> Verdict {
         return Verdict::yes("ScaledToZero", "spec.replicas is 0: nobody is served");
     }
     let counts = format!("{ready} of {asked} gateways are ready");
-    if ready >= asked {
-        return Verdict::yes("AllReady", counts);
-    }
-    let trouble = trouble(found.pods);
+    let refusal = refusal(deployment);
+    let all_ready = ready >= asked;
+    let trouble = refusal.or_else(|| trouble(found.pods).filter(|_| !all_ready));
     let message = match &trouble {
         Some((_, why)) => format!("{counts}; {why}"),
         None => counts,
     };
+    if all_ready {
+        return Verdict::yes("AllReady", message);
+    }
     if ready >= (asked - spared).max(1) {
         return Verdict::yes("EnoughReady", message);
     }
@@ -118,6 +121,14 @@ fn available(found: &Found<'_>) -> Verdict {
         trouble.map_or("NotEnoughReady", |(reason, _)| reason),
         message,
     )
+}
+
+/// Why no pod can be made of the newest template, as an admission controller or a quota says it.
+fn refusal(deployment: &Deployment) -> Option<(&'static str, String)> {
+    let mut conditions = deployment.status.as_ref()?.conditions.iter().flatten();
+    let failure = conditions.find(|it| it.type_ == "ReplicaFailure" && it.status == "True")?;
+    let why = failure.message.as_deref().unwrap_or_default();
+    Some(("PodsRefused", format!("a pod is refused: {why}")))
 }
 
 /// What keeps a pod from serving, of the first that says.
