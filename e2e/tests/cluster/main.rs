@@ -8,8 +8,11 @@
 
 mod changes;
 mod drains;
+mod f5;
 mod first_use;
 mod fleet;
+mod helm;
 mod life;
 mod monitoring;
 mod nginx_conf;
+mod security;
