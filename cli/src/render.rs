@@ -299,12 +299,23 @@ mod tests {
         let without = gateway("").replace(nats, "");
         let options = ["--nats-server", "nats://a:1,tls://b:2"];
         let both = of(&without, &options).unwrap();
-        assert!(both.yaml.contains("nats://a:1") && both.yaml.contains("tls://b:2"), "{}", both.yaml);
+        assert!(
+            both.yaml.contains("nats://a:1") && both.yaml.contains("tls://b:2"),
+            "{}",
+            both.yaml
+        );
         let named = of(&gateway(""), &options).unwrap();
-        assert!(named.yaml.contains("nats://nats:4222") && !named.yaml.contains("nats://a:1"), "{}", named.yaml);
+        assert!(
+            named.yaml.contains("nats://nats:4222") && !named.yaml.contains("nats://a:1"),
+            "{}",
+            named.yaml
+        );
         let wrong = ["render", "-f", "f.yaml", "--nats-server", "http://a"];
         let wrong = Line::try_parse_from(wrong).err().unwrap().to_string();
-        assert!(wrong.contains("must be nats://host:port or tls://host:port"), "{wrong}");
+        assert!(
+            wrong.contains("must be nats://host:port or tls://host:port"),
+            "{wrong}"
+        );
     }
 
     #[test]

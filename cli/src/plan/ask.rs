@@ -57,7 +57,10 @@ pub(super) async fn defaults(
     live: &DynamicObject,
 ) -> Result<Defaults, ClusterError> {
     let named = live.data.pointer("/spec/nats/servers");
-    if named.and_then(Value::as_array).is_some_and(|named| !named.is_empty()) {
+    if named
+        .and_then(Value::as_array)
+        .is_some_and(|named| !named.is_empty())
+    {
         return Ok(Defaults::default());
     }
     let name = live.name_any();

@@ -91,7 +91,12 @@ mod tests {
             let rendered = annotations(&exposure, &ObjectName::new("chat").unwrap());
             let told = rendered.not_expressed.iter();
             let told = told.filter(|it| it.field == "routes.path").count();
-            assert_eq!(told == 1, is_refused, "{path}: {:?}", rendered.not_expressed);
+            assert_eq!(
+                told == 1,
+                is_refused,
+                "{path}: {:?}",
+                rendered.not_expressed
+            );
         };
         // As 5.5.4 answered for each.
         check("/variables", true);
