@@ -151,6 +151,10 @@ fn of_pods(reason: &str) -> Option<&'static str> {
             "kubectl -n {ns} describe pods -l app.kubernetes.io/instance={name}: a wrong image or pull secret, a missing \
              Secret to mount, or a crash; for that: kubectl -n {ns} logs -l app.kubernetes.io/instance={name} -c gateway --previous"
         }
+        "PodsRefused" => {
+            "change podTemplate as the message says, or ask who looks after the namespace for its Pod Security level, its \
+             quota or an admission webhook"
+        }
         "PodsPending" => {
             "kubectl -n {ns} describe pods -l app.kubernetes.io/instance={name}: no node has room, or none fits \
              podTemplate's nodeSelector, affinity and tolerations"
@@ -190,7 +194,9 @@ fn of_entrance(reason: &str) -> Option<&'static str> {
             "wait for the ingress controller or load balancer; if none takes it up, check exposure.ingress.className and \
              that its controller runs"
         }
-        "Probing" | "GatewaysNotReady" => "wait: it is tried within seconds of a gateway being ready",
+        "Probing" | "GatewaysNotReady" => {
+            "wait: it is tried within seconds of a gateway being ready"
+        }
         "NotRouted" | "NoEndpoints" | "UnexpectedAnswer" => {
             "kubectl -n {ns} describe ingress {name}, and the log of the ingress controller behind that address: is it the \
              controller of the class, and may it read this namespace?"
