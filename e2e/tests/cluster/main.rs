@@ -8,6 +8,7 @@
 
 mod changes;
 mod drains;
+mod exposure;
 mod f5;
 mod first_use;
 mod fleet;

@@ -123,8 +123,8 @@ fn certificate(target: &Target, asked: &str, fault: &Fault) -> String {
     match fault {
         Fault::Fake => format!(
             "{asked} presents ingress-nginx's \"Kubernetes Ingress Controller Fake Certificate\" instead of {ours}: the \
-             controller has no usable certificate for the host; check that the Secret exists and covers it, and that \
-             exposure.hosts is set"
+             controller has no usable certificate for the host, or no rule for it at all; check that the Secret exists and \
+             covers the host, that exposure.hosts is set, and that {front} is the class of the controller at this address"
         ),
         Fault::Another { names } => format!(
             "{asked} presents another certificate than {ours}, for {names}: another Ingress has the host with its own \

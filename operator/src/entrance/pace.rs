@@ -74,7 +74,7 @@ impl Pace {
         now: Instant,
     ) -> (bool, Duration) {
         let Some(found) = found else {
-            return (false, self.backoff());
+            return (false, self.backoff(self.longest));
         };
         if found.holds == Holds::True {
             self.doubt = None;
@@ -90,14 +90,19 @@ impl Pace {
             }
         }
         self.doubt = None;
-        (true, self.backoff())
+        // A controller that has refused the Ingress may take it at any time.
+        let longest = match found.holds {
+            Holds::False => BACKOFF.1.min(self.period),
+            _ => self.longest,
+        };
+        (true, self.backoff(longest))
     }
 
     /// Longer with each failure. What is wrong is not tried less often than what is right.
-    fn backoff(&mut self) -> Duration {
+    fn backoff(&mut self, longest: Duration) -> Duration {
         let factor = 1 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
-        (BACKOFF.0 * factor).min(self.longest)
+        (BACKOFF.0 * factor).min(longest)
     }
 }
 
@@ -152,11 +157,15 @@ mod tests {
         assert_eq!(pace.tried(Some(&no), None, now), (false, secs(30)));
         assert_eq!(pace.changed(false, true), AFTER_CHANGE);
         assert_eq!(pace.tried(Some(&no), Some(&no), now), (true, secs(2)));
+        // Without an address, only what a controller refused is looked at as often.
+        let nothing = Verdict::unknown("C", "c");
         pace.changed(false, false);
-        for _ in 0..10 {
-            pace.tried(Some(&no), Some(&no), now);
+        for (found, longest) in [(&nothing, WITHOUT_ADDRESS_MAX), (&no, secs(30))] {
+            for _ in 0..10 {
+                pace.tried(Some(found), Some(found), now);
+            }
+            let tried = pace.tried(Some(found), Some(found), now);
+            assert_eq!(tried, (true, longest));
         }
-        let (_, wait) = pace.tried(Some(&no), Some(&no), now);
-        assert_eq!(wait, WITHOUT_ADDRESS_MAX);
     }
 }
