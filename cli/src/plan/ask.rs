@@ -270,6 +270,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_servers_of_running_gateways_are_in_their_boot_configuration() {
+        let boot = "boot:\n  listen: {clients: '0.0.0.0:8000', admin: '0.0.0.0:9000'}\n  \
+            nats: {servers: ['nats://a:4222', 'tls://b:4222']}\n";
+        let check = |boot: &str, expected: Option<Vec<String>>| {
+            let map = json!({"metadata": {"name": "web-boot-1"}, "data": {"boot.yaml": boot}});
+            assert_eq!(servers_of(&serde_json::from_value(map).unwrap()), expected);
+        };
+        let servers = ["nats://a:4222", "tls://b:4222"].map(str::to_owned);
+        check(boot, Some(servers.to_vec()));
+        check("boot: {}", None);
+    }
+
+    #[test]
     fn connections_are_read_by_route() {
         let page = "# TYPE wsgateway_connections gauge\nwsgateway_connections{route=\"a\"} 5\n\
             wsgateway_connections{route=\"b\"} 0\nwsgateway_connections_max 9\n";

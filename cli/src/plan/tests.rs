@@ -233,7 +233,7 @@ fn nats_is_known_at_the_start_alone_so_pods_are_replaced() {
               ~ Deployment web
                   spec.template.spec.volumes[wsgateway-boot].configMap.name: "web-boot-7e097e37273e1334" → "web-boot-1116b903c9584c32"
 
-              gateways  3: each is replaced, one after the other, which takes at least 1m45s (3 × 35s)
+              gateways  3: each is replaced, one after the other, which takes at least 2m45s (3 × 55s)
               reload    none: the live configuration is as it was
               proxy     nothing is written for it
               sockets   66 of 66 would close
