@@ -67,7 +67,7 @@ fn a_probe_is_answered_whatever_keeps_clients_out_and_is_in_no_count() {
         assert_eq!(socket.upgrade("/ws", origin).status, 101);
         socket
     };
-    let (before, subscriptions) = (clients(&gateway), nats.subscriptions());
+    let before = clients(&gateway);
     let mut probes = vec![probe(&gateway)];
     // The only place is taken, the origin is foreign, and the route's subject lacks a parameter.
     for (path, headers) in [
@@ -84,7 +84,6 @@ fn a_probe_is_answered_whatever_keeps_clients_out_and_is_in_no_count() {
     assert!(status.contains(r#""connections":1"#), "{status}");
     let answered = [("result", "answered")];
     gateway.await_metric("wsgateway_probes_total", &answered, 4.0);
-    assert_eq!(nats.subscriptions(), subscriptions);
     // What is no handshake or no route is none for a probe either.
     let (_, answer) = ask(&gateway, "/nothing", "");
     assert_eq!(answer.header("wsgateway-reason"), Some("UnknownPath"));

@@ -7,6 +7,7 @@ use async_nats::jetstream;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use wsgateway_crds::v1alpha1::WsGateway;
 use wsgateway_e2e::{
     certificate::Authority,
@@ -136,9 +137,11 @@ async fn a_secret_of_the_user_that_goes_or_changes_is_missed() {
     namespace.ready("proven").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_probe_takes_no_message_of_a_queue_and_no_place_in_any_count() {
+/// The client of NATS has a runtime of its own, and would not run within another.
+#[test]
+fn a_probe_takes_no_message_of_a_queue_and_no_place_in_any_count() {
     needs!(Cluster);
+    let runtime = Runtime::new().unwrap();
     let cluster = Kubernetes::shared();
     let namespace = cluster.namespace();
     let nats = cluster.nats();
@@ -156,7 +159,7 @@ async fn a_probe_takes_no_message_of_a_queue_and_no_place_in_any_count() {
     );
     let manifest = GATEWAY.replace("HOST", &namespace.host("proven"));
     namespace.apply(&manifest.replace("fromClient: {type: Echo}", &source));
-    told(&namespace, RIGHT).await;
+    runtime.block_on(told(&namespace, RIGHT));
     let consumer = || {
         let info = async {
             let stream = nats.jetstream().get_stream(&stream).await.ok()?;
@@ -172,7 +175,9 @@ async fn a_probe_takes_no_message_of_a_queue_and_no_place_in_any_count() {
         consumer().unwrap().num_pending == 1
     });
 
-    let pod = namespace.ready_pods("proven", 1).await.remove(0);
+    let pod = runtime
+        .block_on(namespace.ready_pods("proven", 1))
+        .remove(0);
     let metrics = || {
         let address = pod_address(&pod, 9000);
         let page = cluster.inside(async || http::get(address, "/metrics").text());
