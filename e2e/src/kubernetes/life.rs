@@ -12,6 +12,7 @@ use crate::{
     process::{Process, lasting},
     program::Program,
     resources::started,
+    wait::pause,
 };
 
 /// How long it may take where all programs have been obtained and the machine is busy.
@@ -90,26 +91,32 @@ impl Life {
             .env("WITHOUT", options.without)
             .env("OWNER", process::id().to_string())
             .env("WSGATEWAY_BIN_DIR", programs());
-        let mut keeper = lasting(move || Process::start("hack/cluster", &mut command));
-        let ended = keeper.line("ended ", UP).text;
+        // From here on it is taken down, also where it does not come up.
+        let mut life = Self {
+            state: states().join(&name),
+            name,
+            story: String::new(),
+            keeper: Some(lasting(move || {
+                Process::start("hack/cluster", &mut command)
+            })),
+        };
+        let ended = life.keeper.as_mut().map(|keeper| keeper.line("ended ", UP));
         let said = fs::read_to_string(&log).unwrap_or_default();
-        assert_eq!(ended, "ended 0", "hack/cluster/up failed:\n{said}");
-        let state = states().join(&name);
-        let story = format!(
-            "{}\ncluster {name}: up after {:.1} s",
+        assert!(
+            ended.is_some_and(|line| line.text == "ended 0"),
+            "hack/cluster/up failed:\n{said}"
+        );
+        life.story = format!(
+            "{}\ncluster {}: up after {:.1} s",
             said.lines()
                 .take_while(|line| !line.is_empty())
                 .collect::<Vec<_>>()
                 .join("\n"),
+            life.name,
             begin.elapsed().as_secs_f64()
         );
-        println!("{story}");
-        Self {
-            name,
-            state,
-            story,
-            keeper: Some(keeper),
-        }
+        println!("{}", life.story);
+        life
     }
 
     /// How many nodes it has.
@@ -138,7 +145,11 @@ impl Drop for Life {
     fn drop(&mut self) {
         if let Some(keeper) = &mut self.keeper {
             keeper.close_input();
-            keeper.exit(DOWN);
+            // Where a test fails already, a second failure would end all of them.
+            let deadline = Instant::now() + DOWN;
+            while keeper.is_running() && Instant::now() < deadline {
+                pause(Duration::from_millis(50));
+            }
         }
     }
 }

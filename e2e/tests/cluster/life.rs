@@ -39,6 +39,8 @@ fn up_twice_is_harmless_and_nothing_is_left_of_a_cluster_whose_owner_is_killed()
         // Until it is killed.
         pause(Duration::from_secs(600));
     }
+    // Not while all others await the shared one.
+    drop(Kubernetes::shared());
     let mut command = Command::new(env::current_exe().unwrap());
     command.env(CHILD, "1").args([
         "--exact",
