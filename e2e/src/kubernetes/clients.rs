@@ -21,7 +21,7 @@ use rustls::{
 };
 use tokio::{
     net::TcpStream,
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     task::LocalSet,
     time::{sleep, timeout},
 };
@@ -47,6 +47,10 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// See [`BACKOFF_MIN`].
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How many connect at the same time: these clients stand for as many machines, but have one processor or two for all
+/// their TLS.
+const ATTEMPTS_AT_ONCE: usize = 32;
 
 /// How long an attempt may take before it counts as failed.
 const ATTEMPT_MAX: Duration = Duration::from_secs(10);
@@ -276,6 +280,7 @@ type Socket = WebSocketStream<TlsStream<TcpStream>>;
 struct Way {
     to: Destination,
     tls: TlsConnector,
+    attempts: Arc<Semaphore>,
 }
 
 impl Way {
@@ -293,6 +298,7 @@ impl Way {
         Self {
             to,
             tls: TlsConnector::from(Arc::new(config)),
+            attempts: Arc::new(Semaphore::new(ATTEMPTS_AT_ONCE)),
         }
     }
 
@@ -331,7 +337,10 @@ impl Client {
         sleep(ARRIVAL.mul_f64(random.share())).await;
         let mut backoff = BACKOFF_MIN;
         loop {
-            let event = match timeout(ATTEMPT_MAX, self.way.connect(&self.group)).await {
+            let turn = self.way.attempts.acquire().await;
+            let attempt = timeout(ATTEMPT_MAX, self.way.connect(&self.group)).await;
+            drop(turn);
+            let event = match attempt {
                 Ok(Ok(socket)) => {
                     self.seen.note(self.number, Event::Opened);
                     backoff = BACKOFF_MIN;
