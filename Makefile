@@ -50,7 +50,9 @@ scale: ## the operator with 1,000 WsGateways, into bench/results
 images: build ## the two images, without Docker, into target/images
 	@hack/image/build
 
-cluster-up: build ## a real cluster on this machine, without Docker, as root (NODES=2, CLUSTER=name for another one)
+cluster-up: ## a real cluster on this machine, without Docker, as root (NODES=2, CLUSTER=name for another one)
+	@hack/cluster/up check
+	@$(MAKE) --no-print-directory build
 	@hack/cluster/up
 
 cluster-down: ## end it, and leave nothing behind

@@ -47,6 +47,8 @@ fn versions_are_this_ones() {
     let chart: Value = serde_saphyr::from_str(&read("charts/wsgateway/Chart.yaml")).unwrap();
     assert_eq!(chart["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+    let of_image = concat!("\nARG VERSION=", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(read("Dockerfile").matches(of_image).count(), 2);
 }
 
 #[test]

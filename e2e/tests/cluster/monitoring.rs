@@ -45,6 +45,9 @@ const KINDS: [(&str, &str); 2] = [("PodMonitor", "pods"), ("ServiceMonitor", "se
 
 const PORT: u16 = 8000;
 
+/// More than four fifths of those that a gateway admits here.
+const CLIENTS: u32 = 9;
+
 /// How often it scrapes here, as hack/cluster has it.
 const SCRAPE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -87,7 +90,6 @@ async fn it_scrapes_the_operator_the_gateways_and_nginx_and_evaluates_their_rule
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_are_counted_and_who_drains_is_still_scraped() {
     needs!(Cluster);
-    const CLIENTS: usize = 9;
     let cluster = Kubernetes::shared();
     let namespace = cluster.namespace();
     let prometheus = Prometheus::of(&cluster);
@@ -105,9 +107,8 @@ async fn clients_are_counted_and_who_drains_is_still_scraped() {
         prometheus.until(
             "all clients are counted",
             &count,
-            |found| matches!(found, [count] if count.is(9.0)),
+            |found| matches!(found, [count] if count.is(CLIENTS.into())),
         );
-        // Which is more than four fifths of those that it admits.
         let alert = format!(
             "ALERTS{{alertname=\"WsGatewayNearlyFull\",namespace=\"{}\",wsgateway=\"{name}\"}}",
             namespace.name()
