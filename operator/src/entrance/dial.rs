@@ -112,7 +112,8 @@ pub(super) enum Awaited {
 /// Tries one address.
 pub(super) async fn dial(address: &Address, target: &Target) -> Answer {
     let deadline = Instant::now() + PROBE_TIMEOUT;
-    attempt(address, target, deadline)
+    // Each of many tasks holds what is awaited here, for as long as it lasts and no longer.
+    Box::pin(attempt(address, target, deadline))
         .await
         .unwrap_or_else(Answer::Silent)
 }
@@ -140,7 +141,7 @@ async fn attempt(address: &Address, target: &Target, deadline: Instant) -> Resul
     if let Err(fault) = certificate::check(leaf, expected, host, SystemTime::now()) {
         return Ok(Answer::Certificate(fault));
     }
-    upgrade(stream, address, target, deadline).await
+    Box::pin(upgrade(stream, address, target, deadline)).await
 }
 
 fn connector() -> Result<&'static TlsConnector, Hop> {

@@ -80,7 +80,7 @@ fn wanted() -> Wanted {
         }),
         tls: yes(),
         not_after: None,
-        exposure: Verdict::unknown("NotTried", "nobody tried"),
+        exposure: Verdict::unknown("Probing", "it is being tried"),
         retired: Verdict::no("Maintained", ""),
         monitoring: yes(),
         dialect: Some("nginx.org"),
