@@ -232,7 +232,7 @@ fn annotate(namespace: &Namespace<'_, Kubernetes>, annotation: &str) {
     namespace.kubectl(&["annotate", "--overwrite", "ingress", "proven", annotation]);
 }
 
-/// Sets or removes `block-cidrs` in the ConfigMap of the controller.
+/// Sets or removes `block-cidrs` in the `ConfigMap` of the controller.
 fn configure(cluster: &Kubernetes, block: &Value) {
     let patch = json!({"data": {"block-cidrs": block}}).to_string();
     let map = [
