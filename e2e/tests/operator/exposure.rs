@@ -57,7 +57,7 @@ struct Front {
 
 impl Front {
     /// All but nginx.
-    async fn start() -> Self {
+    fn start() -> Self {
         let cluster = ControlPlane::shared();
         prepare(cluster);
         let namespace = cluster.namespace();
@@ -109,10 +109,9 @@ impl Front {
             self.directory.write(&format!("{name}.key"), &leaf.key);
         }
         let directory = self.directory.path().display().to_string();
-        let spools: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
-            .map(|module| format!("{module}_temp_path {directory}/{module};\n"))
-            .collect();
+        let spools = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|module| format!("{module}_temp_path {directory}/{module};"))
+            .join("\n");
         let conf = format!(
             "daemon off; master_process off; pid {directory}/nginx.pid; error_log stderr;
             events {{}}
@@ -165,7 +164,7 @@ fn message(gateway: &WsGateway) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_proves_the_way_in_and_each_fault_has_a_name() {
     needs!(Kubernetes, Helm, NatsServer, Nginx);
-    let mut front = Front::start().await;
+    let mut front = Front::start();
     let gateway = front.until("ExposureReady=Unknown/ConnectionRefused").await;
     let address = front.port.address().to_string();
     assert!(
