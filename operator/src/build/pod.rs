@@ -5,10 +5,11 @@ use std::path::Path;
 use k8s_openapi::{
     DeepMerge,
     api::core::v1::{
-        Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container, ContainerPort,
-        HTTPGetAction, KeyToPath, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-        ProjectedVolumeSource, SeccompProfile, SecretProjection, SecurityContext,
-        TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+        Affinity, Capabilities, ConfigMapProjection, ConfigMapVolumeSource, Container,
+        ContainerPort, HTTPGetAction, KeyToPath, PodAffinityTerm, PodAntiAffinity,
+        PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, SeccompProfile,
+        SecretProjection, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
+        VolumeProjection, WeightedPodAffinityTerm,
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -59,7 +60,8 @@ pub(super) fn template(
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(grace(gateway)),
             security_context: Some(pod_security()),
-            topology_spread_constraints: Some(spread(gateway)),
+            topology_spread_constraints: Some(vec![over_nodes(gateway)]),
+            affinity: Some(over_zones(gateway)),
             containers: vec![container(gateway, site, !files.is_empty())],
             volumes: Some(volumes(name, boot, files)),
             ..PodSpec::default()
@@ -216,21 +218,40 @@ fn container_security() -> SecurityContext {
     }
 }
 
-/// Over zones and nodes as far as it goes: a pod that cannot be placed evenly is better than none. Each generation of
-/// pods is spread for itself, or those that are about to go would push the new ones together.
-fn spread(gateway: &Gateway) -> Vec<TopologySpreadConstraint> {
-    let over = |key: &str| TopologySpreadConstraint {
+/// Each generation of pods is placed for itself, or those that are about to go would push the new ones together.
+const OF_ITS_GENERATION: &str = "pod-template-hash";
+
+/// Over nodes as far as it goes: a pod that cannot be placed evenly is better than none.
+fn over_nodes(gateway: &Gateway) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
         max_skew: 1,
-        topology_key: key.to_owned(),
+        topology_key: "kubernetes.io/hostname".to_owned(),
         when_unsatisfiable: "ScheduleAnyway".to_owned(),
         label_selector: Some(names::pods(gateway)),
-        match_label_keys: Some(vec!["pod-template-hash".to_owned()]),
+        match_label_keys: Some(vec![OF_ITS_GENERATION.to_owned()]),
         ..TopologySpreadConstraint::default()
+    }
+}
+
+/// And over zones, by affinity: the scheduler leaves a node without one of the keys out of all spreading, and nodes
+/// outside of clouds have no zone.
+fn over_zones(gateway: &Gateway) -> Affinity {
+    let elsewhere = WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            topology_key: "topology.kubernetes.io/zone".to_owned(),
+            label_selector: Some(names::pods(gateway)),
+            match_label_keys: Some(vec![OF_ITS_GENERATION.to_owned()]),
+            ..PodAffinityTerm::default()
+        },
     };
-    vec![
-        over("topology.kubernetes.io/zone"),
-        over("kubernetes.io/hostname"),
-    ]
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![elsewhere]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
 }
 
 fn volumes(name: &str, boot: &File, files: &[SecretFile]) -> Vec<Volume> {
