@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     env, fs,
     net::{Ipv4Addr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -104,6 +105,25 @@ impl Drop for Folder {
     }
 }
 
+/// A port that no other test of this process gets, and that the kernel gives to no outgoing connection before the server
+/// has it, or while the server is away.
+fn free_port() -> u16 {
+    const RANGE: Range<u16> = 15_000..20_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes begin at different places.
+    let begin = std::process::id().wrapping_mul(31);
+    let count = u32::from(RANGE.end - RANGE.start);
+    let mut tried = std::iter::repeat_with(|| NEXT.fetch_add(1, Ordering::Relaxed)).take(5_000);
+    let port = tried.find_map(|step| {
+        let offset = begin.wrapping_add(step) % count;
+        let port = RANGE.start + u16::try_from(offset).unwrap();
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .is_ok()
+            .then_some(port)
+    });
+    port.expect("a port should be free")
+}
+
 struct Server {
     port: u16,
     folder: Folder,
@@ -112,9 +132,7 @@ struct Server {
 
 impl Server {
     async fn start(more: &str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port();
         let folder = Folder::make();
         let store = folder.0.display();
         folder.write(
@@ -178,7 +196,7 @@ impl Drop for Server {
     }
 }
 
-async fn add_jobs(context: &jetstream::Context, numbers: std::ops::Range<usize>) {
+async fn add_jobs(context: &jetstream::Context, numbers: Range<usize>) {
     let config = jetstream::stream::Config {
         name: "JOBS".into(),
         subjects: vec!["jobs.*".into()],
