@@ -67,7 +67,24 @@ pub(super) fn template(
             ..PodSpec::default()
         }),
     };
-    merged(template, gateway.pod_template.clone())
+    let mut template = merged(template, gateway.pod_template.clone());
+    spread_own_pods(&mut template, gateway);
+    template
+}
+
+/// A user's constraint without a labelSelector would count no pod; it is meant for the gateway's.
+fn spread_own_pods(template: &mut PodTemplateSpec, gateway: &Gateway) {
+    let spec = template.spec.as_mut();
+    let constraints = spec.and_then(|spec| spec.topology_spread_constraints.as_mut());
+    for constraint in constraints.into_iter().flatten() {
+        if constraint.label_selector.is_none() {
+            constraint.label_selector = Some(names::pods(gateway));
+            let of_its_generation = || vec![OF_ITS_GENERATION.to_owned()];
+            constraint
+                .match_label_keys
+                .get_or_insert_with(of_its_generation);
+        }
+    }
 }
 
 /// The user's template goes over the derived one by Kubernetes' own keys: containers and volumes by name, mounts by
