@@ -60,7 +60,7 @@ pub use identity::Identity;
 pub use namespace::Namespace;
 pub use proxy::{Answer, Proxy};
 pub use requests::Requests;
-pub use waiting::{wait_for, wait_for_all, wait_gone};
+pub use waiting::{says, wait_for, wait_for_all, wait_gone};
 
 use pki::Pki;
 

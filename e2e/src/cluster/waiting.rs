@@ -9,6 +9,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
+use wsgateway_crds::v1alpha1::WsGateway;
 
 /// What can be awaited: any typed object.
 pub trait Watched:
@@ -129,4 +130,19 @@ pub fn shown<K: Resource + Clone + Serialize>(object: &K) -> String {
     let mut object = object.clone();
     object.meta_mut().managed_fields = None;
     serde_saphyr::to_string(&object).unwrap_or_else(|error| error.to_string())
+}
+
+/// Whether a condition is so, of the newest spec: `Type=Status/Reason` or `Type=Status`.
+pub fn says(gateway: &WsGateway, condition: &str) -> bool {
+    let (type_, rest) = condition.split_once('=').unwrap();
+    let (status, reason) = rest
+        .split_once('/')
+        .map_or((rest, None), |(status, reason)| (status, Some(reason)));
+    let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == type_
+            && condition.status == status
+            && reason.is_none_or(|reason| condition.reason == reason)
+            && condition.observed_generation == gateway.metadata.generation
+    })
 }

@@ -9,7 +9,7 @@ use wsgateway_crds::v1alpha1::WsGateway;
 
 use super::{Kubernetes, READY};
 use crate::{
-    cluster::{Access, Namespace, wait_for, wait_for_all},
+    cluster::{Access, Namespace, says, wait_for, wait_for_all},
     directory::Directory,
     http,
     wait::until_true,
@@ -184,21 +184,6 @@ pub fn pod_address(pod: &Pod, port: u16) -> SocketAddr {
         .and_then(|status| status.pod_ip.as_deref());
     let ip = ip.unwrap_or_else(|| panic!("{} has no address", pod.name_any()));
     SocketAddr::new(ip.parse().unwrap(), port)
-}
-
-/// Whether a condition is so, of the newest spec: `Type=Status/Reason` or `Type=Status`.
-pub fn says(gateway: &WsGateway, condition: &str) -> bool {
-    let (type_, rest) = condition.split_once('=').unwrap();
-    let (status, reason) = rest
-        .split_once('/')
-        .map_or((rest, None), |(status, reason)| (status, Some(reason)));
-    let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == type_
-            && condition.status == status
-            && reason.is_none_or(|reason| condition.reason == reason)
-            && condition.observed_generation == gateway.metadata.generation
-    })
 }
 
 pub(super) fn pod_uid(admin: &Access, namespace: &str, pod: &str) -> String {

@@ -13,6 +13,8 @@ use wsgateway_e2e::{
     wait::SOON,
 };
 
+pub(crate) use wsgateway_e2e::cluster::says;
+
 /// The image that the tests' operators give to gateways.
 pub(crate) const IMAGE: &str = "test.local/wsgateway:1";
 
@@ -127,21 +129,6 @@ impl Stage {
         })
         .await
     }
-}
-
-/// Whether a condition is so, of the newest spec.
-pub(crate) fn says(gateway: &WsGateway, condition: &str) -> bool {
-    let (type_, rest) = condition.split_once('=').unwrap();
-    let (status, reason) = rest
-        .split_once('/')
-        .map_or((rest, None), |(status, reason)| (status, Some(reason)));
-    let conditions = gateway.status.iter().flat_map(|status| &status.conditions);
-    conditions.into_iter().any(|condition| {
-        condition.type_ == type_
-            && condition.status == status
-            && reason.is_none_or(|reason| condition.reason == reason)
-            && condition.observed_generation == gateway.metadata.generation
-    })
 }
 
 /// A `WsGateway` whose rollouts take no longer than they must.

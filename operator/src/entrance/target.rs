@@ -21,7 +21,7 @@ pub(super) struct Target {
     pub path: String,
     /// What the certificate must be; none without TLS.
     pub certificate: Option<Expected>,
-    /// Who should answer, for people: `class nginx`, `Gateway public`.
+    /// Who should answer, for people: `IngressClass nginx`, `Gateway public`.
     pub front: String,
 }
 
