@@ -154,6 +154,8 @@ pub struct WebSocket {
     pub handshake_timeout: Duration,
     /// The largest message from a client; above it 1009. Default 64 KiB.
     pub max_message_size: Size,
+    /// Whether messages are compressed. Default: they are not.
+    pub compression: Compression,
     /// Which pages may connect. Default `*`.
     pub allowed_origins: Vec<OriginPattern>,
 }
@@ -166,9 +168,39 @@ impl Default for WebSocket {
             write_wait: Duration::from_secs(15),
             handshake_timeout: Duration::from_secs(10),
             max_message_size: Size::from_bytes(64 << 10),
+            compression: Compression::default(),
             allowed_origins: vec![OriginPattern::Any],
         }
     }
+}
+
+/// Whether messages are compressed for clients that offer permessage-deflate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Compression {
+    /// How. Default `Disabled`.
+    pub mode: CompressionMode,
+    /// Smaller messages are sent as they are. Default 256 bytes.
+    pub min_size: Size,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            mode: CompressionMode::Disabled,
+            min_size: Size::from_bytes(256),
+        }
+    }
+}
+
+/// How messages are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompressionMode {
+    /// Not at all.
+    #[default]
+    Disabled,
+    /// Each by itself, without context takeover, so that clients share the compressed form.
+    Shared,
 }
 
 /// What the process holds at most.
@@ -241,6 +273,9 @@ pub struct Route {
     /// The largest message from a client, where it is not `websocket.maxMessageSize`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<Size>,
+    /// Whether messages are compressed, where it is not as `websocket.compression` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// What becomes of a client's message.
     pub from_client: FromClient,
     /// Where messages for the client come from.

@@ -41,7 +41,7 @@ pub use route::{
 pub use scaling::{KedaScaling, Metric, MetricType, Scaling, ScalingType};
 pub use schema::{SizeText, pattern_meaning};
 pub use status::{ExposureStatus, NotExpressedStatus, RevisionStatus, WsGatewayStatus};
-pub use websocket::WebSocket;
+pub use websocket::{Compression, CompressionMode, WebSocket};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt};

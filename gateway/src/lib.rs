@@ -6,7 +6,7 @@
 //!
 //! - [`nats`], the only NATS IO, with [`interest`] (which subjects this process needs) and [`queue`] (who
 //!   gets which message of a work queue), both free of IO;
-//! - [`publication`] and [`frame`]: one message, encoded once;
+//! - [`publication`], [`frame`] and [`deflate`]: one message, encoded and compressed once;
 //! - [`exchange`]: what the NATS side and the shards say to each other;
 //! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
@@ -23,6 +23,7 @@ pub mod queue;
 
 pub mod publication;
 
+pub mod deflate;
 pub mod frame;
 
 pub mod exchange;

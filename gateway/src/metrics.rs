@@ -11,6 +11,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::deflate::{compress::CompressCounts, inflate::InflateCounts};
+
 /// The seconds by which rounds of fan-out are counted: from one bare write to a stall.
 const ROUND_SECONDS: [f64; 8] = [0.000_1, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.5];
 
@@ -61,6 +63,68 @@ pub struct RouteMetrics {
     pub sent_bytes: Counter,
 }
 
+/// What compression saved on the wire, and what of it could not be read.
+#[derive(Debug, Clone, Default)]
+pub struct CompressionMetrics {
+    deflate_input: Counter,
+    deflate_output: Counter,
+    inflate_input: Counter,
+    inflate_output: Counter,
+    inflate_errors: Family<ReasonLabel, Counter>,
+}
+
+impl CompressionMetrics {
+    fn register(&self, registry: &mut Registry) {
+        let Self {
+            deflate_input,
+            deflate_output,
+            inflate_input,
+            inflate_output,
+            inflate_errors,
+        } = self.clone();
+        for (name, help, counter) in [
+            (
+                "deflate_input_bytes",
+                "Payload bytes that were compressed for clients, once for all of a window size",
+                deflate_input,
+            ),
+            (
+                "deflate_output_bytes",
+                "Payload bytes that came of compressing",
+                deflate_output,
+            ),
+            (
+                "inflate_input_bytes",
+                "Compressed payload bytes from clients",
+                inflate_input,
+            ),
+            (
+                "inflate_output_bytes",
+                "Payload bytes that came of inflating them",
+                inflate_output,
+            ),
+        ] {
+            registry.register(name, help, counter);
+        }
+        let help = "Compressed messages from clients that could not be inflated";
+        registry.register("inflate_errors", help, inflate_errors);
+    }
+
+    /// Adds what a shard has done.
+    pub fn add(&self, compressed: CompressCounts, inflated: InflateCounts) {
+        self.deflate_input.inc_by(compressed.before_bytes);
+        self.deflate_output.inc_by(compressed.after_bytes);
+        self.inflate_input.inc_by(inflated.before_bytes);
+        self.inflate_output.inc_by(inflated.after_bytes);
+        for (reason, count) in [("Invalid", inflated.invalid), ("TooBig", inflated.too_big)] {
+            if count > 0 {
+                let label = ReasonLabel { reason };
+                self.inflate_errors.get_or_create(&label).inc_by(count);
+            }
+        }
+    }
+}
+
 /// What the data plane counts.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -78,6 +142,8 @@ pub struct Metrics {
     pub closes: Family<CloseLabel, Counter>,
     /// Messages that did not reach a client.
     pub dropped: Family<ReasonLabel, Counter>,
+    /// What was compressed and inflated.
+    pub compression: CompressionMetrics,
     /// The time that a round of fan-out took.
     pub round_seconds: Histogram,
     /// Bytes that wait in outboxes and unfinished messages, by shard.
@@ -106,6 +172,7 @@ impl Metrics {
             probes: Family::default(),
             closes: Family::default(),
             dropped: Family::default(),
+            compression: CompressionMetrics::default(),
             round_seconds: Histogram::new(ROUND_SECONDS),
             buffered_bytes: Gauge::default(),
             accept_errors: Counter::default(),
@@ -158,6 +225,7 @@ impl Metrics {
             "Messages that did not reach a client",
             m.dropped,
         );
+        m.compression.register(registry);
         registry.register(
             "round_seconds",
             "Duration of a round of fan-out",

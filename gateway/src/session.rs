@@ -8,10 +8,12 @@ use hyper_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::{
     clock::Tick,
+    deflate::{Inflater, Window, inflate::InflateError},
     frame::{
-        decode::{DecodeError, Decoder, Item, MessageKind, Payload},
+        decode::{DecodeError, Decoder, FrameRules, Item},
         encode,
-        header::{CONTROL_PAYLOAD_BYTES_MAX, Opcode},
+        header::{CONTROL_PAYLOAD_BYTES_MAX, Opcode, Rsv1},
+        payload::{MessageKind, Payload},
     },
 };
 
@@ -36,6 +38,8 @@ pub struct SessionLimits {
 pub struct Session {
     decoder: Decoder,
     phase: Phase,
+    /// What its messages are compressed with, where that was agreed on.
+    window: Option<Window>,
     /// The last pong, or the open.
     last_pong: Tick,
     /// When the next ping is due.
@@ -91,6 +95,8 @@ pub enum CloseCause {
     ProtocolError,
     /// Text that is not UTF-8.
     InvalidUtf8,
+    /// A compressed message that cannot be inflated.
+    InvalidCompression,
     /// A message over the limit.
     MessageTooBig,
     /// The route takes no messages.
@@ -125,7 +131,7 @@ impl CloseCause {
         match self {
             Self::ProtocolError => 1002,
             Self::ProbeMessage => 1003,
-            Self::InvalidUtf8 => 1007,
+            Self::InvalidUtf8 | Self::InvalidCompression => 1007,
             Self::MessageTooBig => 1009,
             Self::MessageRejected
             | Self::MessageUnfinished
@@ -144,6 +150,7 @@ impl CloseCause {
         match self {
             Self::ProtocolError => "ProtocolError",
             Self::InvalidUtf8 => "InvalidUtf8",
+            Self::InvalidCompression => "InvalidCompression",
             Self::MessageTooBig => "MessageTooBig",
             Self::MessageRejected => "MessageRejected",
             Self::MessageUnfinished => "MessageUnfinished",
@@ -173,6 +180,15 @@ impl From<DecodeError> for CloseCause {
     }
 }
 
+impl From<InflateError> for CloseCause {
+    fn from(error: InflateError) -> Self {
+        match error {
+            InflateError::Invalid => Self::InvalidCompression,
+            InflateError::TooBig => Self::MessageTooBig,
+        }
+    }
+}
+
 /// A close frame. The text is cut to what fits.
 pub fn close_frame(code: u16, text: &str) -> Bytes {
     let mut payload = Vec::with_capacity(2 + text.len());
@@ -188,10 +204,23 @@ impl Session {
         Self {
             decoder: Decoder::default(),
             phase: Phase::Open,
+            window: None,
             last_pong: now,
             next_ping: first_ping(now, limits, spread),
             since: now,
         }
+    }
+
+    /// The same, where client and gateway have agreed on compression.
+    #[must_use]
+    pub fn with_compression(mut self, window: Option<Window>) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// What its messages may be compressed with.
+    pub fn window(&self) -> Option<Window> {
+        self.window
     }
 
     /// Goes over to other limits: their periods begin now, so that a shorter one ends nobody who has not
@@ -227,15 +256,20 @@ impl Session {
         &mut self,
         input: &mut &'a mut [u8],
         limits: &SessionLimits,
+        inflater: &mut Inflater,
         now: Tick,
     ) -> Option<Event<'a>> {
+        let rules = FrameRules {
+            rsv1: self.window.map_or(Rsv1::Reserved, |_| Rsv1::Compressed),
+            message_bytes_max: limits.message_bytes_max,
+        };
         loop {
             if matches!(self.phase, Phase::Discarding | Phase::Closed) {
                 *input = &mut [];
                 return None;
             }
             let was_unfinished = self.decoder.is_unfinished();
-            let item = match self.decoder.next(input, limits.message_bytes_max) {
+            let item = match self.decoder.next(input, rules) {
                 Ok(Some(item)) => item,
                 Ok(None) => {
                     // A part of a newer message starts the clock anew.
@@ -256,6 +290,13 @@ impl Session {
                 Item::Message(kind, payload) if self.phase == Phase::Open => {
                     return Some(Event::Message(kind, payload));
                 }
+                Item::Compressed(kind, payload) if self.phase == Phase::Open => {
+                    let max = limits.message_bytes_max;
+                    return Some(match inflate(inflater, kind, &payload, max) {
+                        Ok(payload) => Event::Message(kind, payload),
+                        Err(cause) => Event::Violation(cause),
+                    });
+                }
                 Item::Ping(payload) if self.phase == Phase::Open => {
                     return Some(Event::Answer(payload.into_frame(Opcode::Pong)));
                 }
@@ -263,7 +304,7 @@ impl Session {
                     self.last_pong = now;
                     return Some(Event::Pong(payload));
                 }
-                Item::Message(..) | Item::Ping(_) => {}
+                Item::Message(..) | Item::Compressed(..) | Item::Ping(_) => {}
                 Item::Close(payload) => {
                     if let Some(event) = self.handle_close(payload.as_slice()) {
                         return Some(event);
@@ -344,6 +385,20 @@ impl Session {
     }
 }
 
+/// A compressed message as it was before.
+fn inflate(
+    inflater: &mut Inflater,
+    kind: MessageKind,
+    compressed: &Payload<'_>,
+    bytes_max: u64,
+) -> Result<Payload<'static>, CloseCause> {
+    let message = inflater.inflate(compressed.as_slice(), bytes_max)?;
+    if kind == MessageKind::Text && std::str::from_utf8(message.payload()).is_err() {
+        return Err(CloseCause::InvalidUtf8);
+    }
+    Ok(Payload::Owned(message))
+}
+
 fn first_ping(now: Tick, limits: &SessionLimits, spread: u32) -> Tick {
     let early = limits.ping_period / 4 * (spread % 64) / 64;
     now.after(limits.ping_period.saturating_sub(early))
@@ -379,7 +434,9 @@ mod tests {
         let mut bytes: Vec<u8> = frames.iter().flat_map(|frame| masked(frame)).collect();
         let mut input = bytes.as_mut_slice();
         let mut events = Vec::new();
-        while let Some(event) = session.handle_input(&mut input, &LIMITS, now) {
+        while let Some(event) =
+            session.handle_input(&mut input, &LIMITS, &mut Inflater::default(), now)
+        {
             let text = match event {
                 Event::Message(kind, payload) => format!("{kind:?} {:?}", payload.into_bytes()),
                 Event::Pong(payload) => format!("pong {:?}", payload.into_bytes()),
@@ -445,7 +502,9 @@ mod tests {
                 for part in [&bytes[..split], &bytes[split..]] {
                     let mut part = part.to_vec();
                     let mut input = part.as_mut_slice();
-                    while let Some(event) = session.handle_input(&mut input, &LIMITS, at(0)) {
+                    while let Some(event) =
+                        session.handle_input(&mut input, &LIMITS, &mut Inflater::default(), at(0))
+                    {
                         if let Event::Violation(cause) = event {
                             session.close(cause, "", at(0));
                         }
@@ -473,7 +532,9 @@ mod tests {
         for byte in frames {
             let mut byte = [byte];
             let mut input = byte.as_mut_slice();
-            while let Some(event) = session.handle_input(&mut input, &LIMITS, at(0)) {
+            while let Some(event) =
+                session.handle_input(&mut input, &LIMITS, &mut Inflater::default(), at(0))
+            {
                 if let Event::Message(_, payload) = event {
                     messages.push(payload.into_bytes());
                 }

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Tick,
     config::{LiveConfig, Route},
+    deflate::Codec,
     exchange::{ClientId, ConnectionKey, ShardId, ShardOutlet, ToNats, ToShard},
     hub::Hub,
     metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
@@ -97,6 +98,7 @@ struct State {
     next_generation: u32,
     hub: Hub,
     scratch: Vec<u8>,
+    codec: Codec,
     /// Bytes in outboxes and unfinished messages.
     buffered_bytes: usize,
     reported_bytes: usize,
@@ -132,6 +134,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         next_generation: 1,
         hub: Hub::default(),
         scratch: vec![0; READ_BYTES_MAX],
+        codec: Codec::default(),
         buffered_bytes: 0,
         reported_bytes: 0,
         publish_waiters: Vec::new(),
@@ -203,6 +206,7 @@ impl Shard {
             page,
             patterns,
             publish,
+            window,
             permit,
         } = accepted;
         let now = self.now();
@@ -213,7 +217,7 @@ impl Shard {
         };
         let generation = state.next_generation;
         state.next_generation = generation.wrapping_add(1);
-        let session = Session::new(now, &route.session, generation);
+        let session = Session::new(now, &route.session, generation).with_compression(window);
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
         let outdated = state.outdated(at, &route, page.as_ref());
@@ -406,6 +410,7 @@ impl State {
             route: &route.config,
             counts: &mut route.counts,
             outbox: self.outbox,
+            codec: &mut self.codec,
             nats: &shard.nats,
             now,
             client: ClientId {

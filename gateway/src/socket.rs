@@ -18,6 +18,7 @@ use self::inbound::Stalled;
 use crate::{
     clock::Tick,
     config::Route,
+    deflate::{Codec, Compression},
     exchange::{ClientId, ConnectionKey, QueueId},
     frame::{encode, header::Opcode},
     nats::NatsHandle,
@@ -96,6 +97,8 @@ pub struct Surroundings<'a> {
     pub counts: &'a mut Counts,
     /// What an outbox may hold.
     pub outbox: OutboxLimits,
+    /// What its thread compresses and inflates with.
+    pub codec: &'a mut Codec,
     /// NATS.
     pub nats: &'a NatsHandle,
     /// The time.
@@ -159,6 +162,14 @@ impl Connection {
     /// Whether messages may be queued for it.
     pub fn is_open(&self) -> bool {
         self.session.is_open() && self.ended.is_none()
+    }
+
+    /// How its messages are compressed: where its client can inflate them and its route has it so now.
+    pub fn compression(&self, route: &Route) -> Option<Compression> {
+        Some(Compression {
+            window: self.session.window()?,
+            payload_bytes_min: route.compress_bytes_min?,
+        })
     }
 
     /// The bytes of its outbox and of its unfinished message.

@@ -27,6 +27,7 @@ use wsgateway_crds::{
 
 use crate::{
     config::{LiveConfig, Route, RouteSubject},
+    deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
     page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
@@ -103,6 +104,8 @@ pub struct Accepted {
     pub patterns: Vec<Arc<str>>,
     /// What it publishes to, where that depends on the request.
     pub publish: Option<Arc<str>>,
+    /// What its messages are compressed with, where that was agreed on.
+    pub window: Option<Window>,
     /// Its place.
     pub permit: Permit,
 }
@@ -264,10 +267,11 @@ pub fn accept<B>(
     if tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL).any(|offer| offer == PROBE_SUBPROTOCOL) {
         let allowed = conditions.gate.probes.take(conditions.age);
         allowed.map_err(Refusal::TooManyProbes)?;
-        let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL))?;
+        let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL), None)?;
         return Ok((Entry::Probe, response));
     }
     let subprotocol = choose_subprotocol(headers)?;
+    let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;
     let (patterns, publish) = subjects(route, path, request.uri().query().unwrap_or_default())?;
     check_sources(route, conditions.nats_connected)?;
@@ -275,12 +279,13 @@ pub fn accept<B>(
         .gate
         .enter(conditions.connections_max)
         .ok_or(Refusal::TooManyConnections(conditions.connections_max))?;
-    let response = switching_protocols(&accept_key, subprotocol)?;
+    let response = switching_protocols(&accept_key, subprotocol, compression.as_ref())?;
     let accepted = Accepted {
         route: route.clone(),
         page,
         patterns,
         publish,
+        window: compression.map(|agreement| agreement.window),
         permit,
     };
     Ok((Entry::Connection(accepted), response))
@@ -356,6 +361,17 @@ fn choose_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Refus
     } else {
         Err(Refusal::UnsupportedSubprotocol)
     }
+}
+
+/// What is offered is not even read where the route has no compression.
+fn agree_on_compression(headers: &HeaderMap, route: &Route) -> Result<Option<Agreement>, Refusal> {
+    if route.compress_bytes_min.is_none() {
+        return Ok(None);
+    }
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS);
+    negotiate(offers.iter().map(HeaderValue::as_bytes)).map_err(|_| {
+        Refusal::Malformed("Sec-WebSocket-Extensions must be a list of extensions with parameters")
+    })
 }
 
 fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, Refusal> {
@@ -452,6 +468,7 @@ fn check_sources(route: &Route, nats_connected: bool) -> Result<(), Refusal> {
 fn switching_protocols(
     accept_key: &str,
     subprotocol: Option<&'static str>,
+    compression: Option<&Agreement>,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -466,6 +483,9 @@ fn switching_protocols(
             header::SEC_WEBSOCKET_PROTOCOL,
             HeaderValue::from_static(name),
         );
+    }
+    if let Some(Ok(answer)) = compression.map(|a| HeaderValue::from_str(&a.answer)) {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
     }
     Ok(response)
 }

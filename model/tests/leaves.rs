@@ -169,6 +169,16 @@ const ROWS: &[Row] = &[
         &[("/websocket", "{maxMessageSize: 1Mi}")],
     ),
     (
+        "websocket.compression.mode",
+        &[],
+        &[("/websocket", "{compression: {mode: Shared}}")],
+    ),
+    (
+        "websocket.compression.minSize",
+        &[],
+        &[("/websocket", "{compression: {minSize: 1Ki}}")],
+    ),
+    (
         "websocket.allowedOrigins[]",
         &[],
         &[("/websocket", "{allowedOrigins: [SameHost]}")],
@@ -200,6 +210,16 @@ const ROWS: &[Row] = &[
         "routes[].maxMessageSize",
         &[],
         &[("/routes/0/maxMessageSize", "1Mi")],
+    ),
+    (
+        "routes[].compression.mode",
+        &[],
+        &[("/routes/0/compression", "{mode: Shared}")],
+    ),
+    (
+        "routes[].compression.minSize",
+        &[("/routes/0/compression", "{mode: Shared}")],
+        &[("/routes/0/compression/minSize", "1Ki")],
     ),
     (
         "routes[].fromClient.type",

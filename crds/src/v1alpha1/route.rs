@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{self, Rule, SizeText};
+use super::{
+    schema::{self, Rule, SizeText},
+    websocket::Compression,
+};
 
 /// One path and what happens on it.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,10 @@ pub struct Route {
     /// Example: `maxMessageSize: 10Mi`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<SizeText>,
+    /// Whether messages are compressed here. Default: websocket.compression.
+    /// Example: `compression: {mode: Shared, minSize: 1Ki}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// What becomes of a client's message. Default `{type: Echo}`.
     /// Example: `fromClient: {type: Publish, publish: {subject: "rooms.{path.room}"}}`
     #[serde(default)]

@@ -38,11 +38,45 @@ pub struct WebSocket {
     /// The largest message that a client may send; a larger one closes its connection with 1009. At most `64Mi`.
     /// Advice: text up to 1Mi to 5Mi, binary up to 10Mi to 50Mi. Default `64Ki`. Example: `maxMessageSize: 1Mi`
     pub max_message_size: SizeText,
+    /// Whether messages are compressed for clients that offer permessage-deflate, as browsers do. A route may say
+    /// otherwise. Default `{mode: Disabled}`. Example: `compression: {mode: Shared}`
+    pub compression: Compression,
     /// Which pages may connect, by the Origin header that browsers send: `*` for all, `SameHost` for those of
     /// the same host, or origins such as `https://app.example.com` and `https://*.example.com`. Programs that are
     /// no browsers send none and may connect. Default `["*"]`. Example: `allowedOrigins: ["https://*.example.com"]`
     #[schemars(schema_with = "allowed_origins")]
     pub allowed_origins: Vec<String>,
+}
+
+/// Whether messages are compressed for clients that offer permessage-deflate.
+#[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Compression {
+    /// `Disabled`: not at all. `Shared`: each message by itself, without context takeover, so that a message is
+    /// compressed once for all clients and no connection holds memory for it. Default `Disabled`.
+    /// Example: `mode: Shared`
+    pub mode: CompressionMode,
+    /// Smaller messages are sent as they are, and so is what would not shrink. Default `256`. Example: `minSize: 1Ki`
+    pub min_size: SizeText,
+}
+
+/// How messages are compressed.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CompressionMode {
+    /// Not at all.
+    #[default]
+    Disabled,
+    /// Each by itself, once for all clients.
+    Shared,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self {
+            mode: CompressionMode::Disabled,
+            min_size: "256".into(),
+        }
+    }
 }
 
 fn allowed_origins(_: &mut SchemaGenerator) -> Schema {
@@ -59,6 +93,7 @@ impl Default for WebSocket {
             write_wait: "15s".to_owned(),
             handshake_timeout: "10s".to_owned(),
             max_message_size: "64Ki".into(),
+            compression: Compression::default(),
             allowed_origins: vec!["*".to_owned()],
         }
     }

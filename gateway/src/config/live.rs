@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use wsgateway_crds::{
-    config::{self as file, FromClient, Payload, SlowConsumer, SourceKind},
+    config::{self as file, CompressionMode, FromClient, Payload, SlowConsumer, SourceKind},
     value::{OriginPattern, PathTemplate, Pattern, Size, Template},
 };
 
@@ -54,6 +54,9 @@ pub struct Route {
     pub payload: Payload,
     /// What its sessions are held to.
     pub session: SessionLimits,
+    /// The smallest payload that is compressed for clients that can inflate it, in bytes. `None`: compression is
+    /// not agreed on with new clients, and others are sent all as it is.
+    pub compress_bytes_min: Option<usize>,
     /// What becomes of a client's message.
     pub from_client: FromClient,
     /// What all its clients publish to, where no part comes from the request.
@@ -151,7 +154,7 @@ impl LiveConfig {
             drain: drain.clone(),
             routes: routes
                 .iter()
-                .map(|r| Arc::new(route(r, session, queue)))
+                .map(|r| Arc::new(route(r, session, websocket.compression, queue)))
                 .collect(),
         })
     }
@@ -180,6 +183,7 @@ impl LiveConfig {
 fn route(
     route: &file::Route,
     session: SessionLimits,
+    compression: file::Compression,
     queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
 ) -> Route {
     let file::Route {
@@ -187,6 +191,7 @@ fn route(
         path,
         payload,
         max_message_size,
+        compression: own_compression,
         from_client,
         to_client,
     } = route;
@@ -216,6 +221,7 @@ fn route(
             message_bytes_max,
             ..session
         },
+        compress_bytes_min: compress_bytes_min(own_compression.unwrap_or(compression)),
         publish_fixed: match from_client {
             FromClient::Publish { subject } => subject.as_pattern().as_ref().map(Pattern::shared),
             _ => None,
@@ -223,6 +229,15 @@ fn route(
         from_client: from_client.clone(),
         subjects,
         queues,
+    }
+}
+
+fn compress_bytes_min(compression: file::Compression) -> Option<usize> {
+    match compression.mode {
+        CompressionMode::Disabled => None,
+        CompressionMode::Shared => {
+            Some(usize::try_from(compression.min_size.bytes()).unwrap_or(usize::MAX))
+        }
     }
 }
 

@@ -5,20 +5,18 @@
 
 use std::mem;
 
-use bytes::Bytes;
-
-use crate::frame::{
-    header::{HEADER_BYTES_MAX, Header, HeaderError, Opcode, decode_header, encode_header},
-    mask::unmask,
-    utf8::{Utf8Error, Utf8Stream},
+use crate::{
+    deflate::inflate::compressed_bytes_max,
+    frame::{
+        header::{Header, HeaderError, Opcode, Rsv1, decode_header},
+        mask::unmask,
+        payload::{MessageKind, Payload, Reassembled},
+        utf8::{Utf8Error, Utf8Stream},
+    },
 };
 
 /// The longest header of a client's frame: two bytes, a 64-bit length and a mask.
 const CLIENT_HEADER_BYTES_MAX: usize = 14;
-
-/// How much is set aside for a message before its bytes have come. A header may claim more than its
-/// sender ever sends.
-const RESERVE_BYTES_MAX: usize = 64 << 10;
 
 /// Reads frames of one connection.
 #[derive(Debug, Default)]
@@ -45,27 +43,9 @@ struct Partial {
 #[derive(Debug)]
 struct Message {
     kind: MessageKind,
+    is_compressed: bool,
     text: Utf8Stream,
     reassembled: Reassembled,
-}
-
-/// Whether a message is text or bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MessageKind {
-    /// UTF-8, which has been checked.
-    Text,
-    /// Bytes.
-    Binary,
-}
-
-impl MessageKind {
-    /// The opcode of its frame.
-    pub const fn opcode(self) -> Opcode {
-        match self {
-            Self::Text => Opcode::Text,
-            Self::Binary => Opcode::Binary,
-        }
-    }
 }
 
 /// What a connection's bytes amount to.
@@ -73,77 +53,14 @@ impl MessageKind {
 pub enum Item<'a> {
     /// A whole message.
     Message(MessageKind, Payload<'a>),
+    /// A whole message in its compressed form. Whether it is UTF-8 is not known yet.
+    Compressed(MessageKind, Payload<'a>),
     /// A ping; it wants a pong with the same payload.
     Ping(Payload<'a>),
     /// A pong.
     Pong(Payload<'a>),
     /// The client's close frame.
     Close(Payload<'a>),
-}
-
-/// A payload: lent from what was read, or put together from parts.
-#[derive(Debug)]
-pub enum Payload<'a> {
-    /// It lay whole in what was read.
-    Lent(&'a [u8]),
-    /// It came in parts.
-    Owned(Reassembled),
-}
-
-/// A message that came in parts. It keeps room in front for a header, so that it can go back as a frame
-/// without being copied.
-#[derive(Debug)]
-pub struct Reassembled {
-    bytes: Vec<u8>,
-}
-
-impl Reassembled {
-    fn with_capacity(len: u64) -> Self {
-        let reserve = usize::try_from(len).map_or(RESERVE_BYTES_MAX, |l| l.min(RESERVE_BYTES_MAX));
-        let mut bytes = Vec::with_capacity(HEADER_BYTES_MAX + reserve);
-        bytes.resize(HEADER_BYTES_MAX, 0);
-        Self { bytes }
-    }
-
-    fn payload(&self) -> &[u8] {
-        self.bytes.get(HEADER_BYTES_MAX..).unwrap_or_default()
-    }
-
-    fn into_frame(mut self, opcode: Opcode) -> Bytes {
-        let mut room = [0; HEADER_BYTES_MAX];
-        let head = encode_header(opcode, self.payload().len(), &mut room);
-        let start = HEADER_BYTES_MAX - head.len();
-        if let Some(place) = self.bytes.get_mut(start..HEADER_BYTES_MAX) {
-            place.copy_from_slice(head);
-        }
-        Bytes::from(self.bytes).slice(start..)
-    }
-}
-
-impl Payload<'_> {
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Lent(bytes) => bytes,
-            Self::Owned(reassembled) => reassembled.payload(),
-        }
-    }
-
-    /// The bytes, to keep.
-    pub fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Lent(bytes) => Bytes::copy_from_slice(bytes),
-            Self::Owned(reassembled) => Bytes::from(reassembled.bytes).slice(HEADER_BYTES_MAX..),
-        }
-    }
-
-    /// The same payload as a whole frame of the server.
-    pub fn into_frame(self, opcode: Opcode) -> Bytes {
-        match self {
-            Self::Lent(bytes) => super::encode(opcode, bytes),
-            Self::Owned(reassembled) => reassembled.into_frame(opcode),
-        }
-    }
 }
 
 /// What is wrong with a client's bytes.
@@ -166,6 +83,15 @@ pub enum DecodeError {
     TooBig,
 }
 
+/// What a connection's frames are held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameRules {
+    /// What RSV1 means.
+    pub rsv1: Rsv1,
+    /// The largest message in bytes. A compressed one may be a little larger until it is inflated.
+    pub message_bytes_max: u64,
+}
+
 impl Decoder {
     /// Whether a frame or a message is unfinished.
     pub fn is_unfinished(&self) -> bool {
@@ -180,12 +106,11 @@ impl Decoder {
         let message = partial
             .message
             .as_ref()
-            .map_or(0, |m| m.reassembled.bytes.capacity());
+            .map_or(0, |m| m.reassembled.capacity());
         size_of::<Partial>() + partial.control.capacity() + message
     }
 
     /// Takes from the front of `input` until there is an item. `None` once the input is used up.
-    /// `message_bytes_max` is the largest message.
     ///
     /// # Errors
     /// At the first byte that no valid continuation could follow. After a message that is too big or not
@@ -193,11 +118,11 @@ impl Decoder {
     pub fn next<'a>(
         &mut self,
         input: &mut &'a mut [u8],
-        message_bytes_max: u64,
+        rules: FrameRules,
     ) -> Result<Option<Item<'a>>, DecodeError> {
         loop {
             let Some(partial) = &mut self.partial else {
-                match whole_frame(input, message_bytes_max)? {
+                match whole_frame(input, rules)? {
                     Front::Item(item) => return Ok(Some(item)),
                     Front::Empty => return Ok(None),
                     Front::Unfinished => self.partial = Some(Box::default()),
@@ -206,7 +131,7 @@ impl Decoder {
             };
             let item = match partial.frame {
                 None => {
-                    if !partial.read_header(input, message_bytes_max)? {
+                    if !partial.read_header(input, rules)? {
                         return Ok(None);
                     }
                     continue;
@@ -235,18 +160,15 @@ enum Front<'a> {
 }
 
 /// The short way: a whole, final frame that lies in the input.
-fn whole_frame<'a>(
-    input: &mut &'a mut [u8],
-    message_bytes_max: u64,
-) -> Result<Front<'a>, DecodeError> {
+fn whole_frame<'a>(input: &mut &'a mut [u8], rules: FrameRules) -> Result<Front<'a>, DecodeError> {
     if input.is_empty() {
         return Ok(Front::Empty);
     }
-    let Some((header, used)) = decode_header(input)? else {
+    let Some((header, used)) = decode_header(input, rules.rsv1)? else {
         return Ok(Front::Unfinished);
     };
     check_order(&header, None)?;
-    let is_too_big = check_size(&header, 0, message_bytes_max).is_err();
+    let is_too_big = check_size(&header, None, rules).is_err();
     let len = usize::try_from(header.len).unwrap_or(usize::MAX);
     if !header.fin || is_too_big || input.len() - used < len {
         return Ok(Front::Unfinished);
@@ -256,6 +178,12 @@ fn whole_frame<'a>(
     unmask(payload, header.mask, 0);
     let payload: &'a [u8] = payload;
     Ok(Front::Item(match header.opcode {
+        Opcode::Text if header.is_compressed => {
+            Item::Compressed(MessageKind::Text, Payload::Lent(payload))
+        }
+        Opcode::Binary if header.is_compressed => {
+            Item::Compressed(MessageKind::Binary, Payload::Lent(payload))
+        }
         Opcode::Text => {
             std::str::from_utf8(payload).map_err(|_| Utf8Error)?;
             Item::Message(MessageKind::Text, Payload::Lent(payload))
@@ -277,9 +205,22 @@ fn check_order(header: &Header, message: Option<&Message>) -> Result<(), DecodeE
     }
 }
 
-fn check_size(header: &Header, so_far: u64, max: u64) -> Result<(), DecodeError> {
-    let is_data = !header.opcode.is_control();
-    if is_data && so_far.saturating_add(header.len) > max {
+fn check_size(
+    header: &Header,
+    message: Option<&Message>,
+    rules: FrameRules,
+) -> Result<(), DecodeError> {
+    if header.opcode.is_control() {
+        return Ok(());
+    }
+    let so_far = message.map_or(0, |m| m.reassembled.payload().len() as u64);
+    let is_compressed = message.map_or(header.is_compressed, |m| m.is_compressed);
+    let max = if is_compressed {
+        compressed_bytes_max(rules.message_bytes_max)
+    } else {
+        rules.message_bytes_max
+    };
+    if so_far.saturating_add(header.len) > max {
         return Err(DecodeError::TooBig);
     }
     Ok(())
@@ -309,17 +250,13 @@ impl Partial {
     fn read_header(
         &mut self,
         input: &mut &mut [u8],
-        message_bytes_max: u64,
+        rules: FrameRules,
     ) -> Result<bool, DecodeError> {
         loop {
             let head = self.head.get(..self.head_len).unwrap_or_default();
-            if let Some((header, _)) = decode_header(head)? {
+            if let Some((header, _)) = decode_header(head, rules.rsv1)? {
                 check_order(&header, self.message.as_ref())?;
-                let so_far = self
-                    .message
-                    .as_ref()
-                    .map_or(0, |m| m.reassembled.payload().len() as u64);
-                if let Err(error) = check_size(&header, so_far, message_bytes_max) {
+                if let Err(error) = check_size(&header, self.message.as_ref(), rules) {
                     self.head_len = 0;
                     self.frame = Some((header, 0));
                     self.refuse();
@@ -349,6 +286,7 @@ impl Partial {
         let reassembled = Reassembled::with_capacity(header.len);
         self.message = Some(Message {
             kind,
+            is_compressed: header.is_compressed,
             text: Utf8Stream::default(),
             reassembled,
         });
@@ -371,12 +309,13 @@ impl Partial {
             self.control.extend_from_slice(part);
         } else if let Some(message) = &mut self.message {
             if message.kind == MessageKind::Text
+                && !message.is_compressed
                 && let Err(error) = message.text.push(part)
             {
                 self.refuse();
                 return Err(error.into());
             }
-            message.reassembled.bytes.extend_from_slice(part);
+            message.reassembled.extend(part);
         }
         match (is_whole, self.is_refused) {
             (false, _) => Ok(Progress::InputUsedUp),
@@ -398,7 +337,7 @@ impl Partial {
         if header.opcode.is_control() {
             let control = mem::take(&mut self.control);
             let mut reassembled = Reassembled::with_capacity(0);
-            reassembled.bytes.extend_from_slice(&control);
+            reassembled.extend(&control);
             let payload = Payload::Owned(reassembled);
             return Ok(Progress::Item(match header.opcode {
                 Opcode::Ping => Item::Ping(payload),
@@ -412,11 +351,19 @@ impl Partial {
         match self.message.take() {
             None => Ok(Progress::FrameDone),
             Some(message) => {
-                message.text.finish()?;
-                Ok(Progress::Item(Item::Message(
-                    message.kind,
-                    Payload::Owned(message.reassembled),
-                )))
+                let Message {
+                    kind,
+                    is_compressed,
+                    text,
+                    reassembled,
+                } = message;
+                text.finish()?;
+                let payload = Payload::Owned(reassembled);
+                Ok(Progress::Item(if is_compressed {
+                    Item::Compressed(kind, payload)
+                } else {
+                    Item::Message(kind, payload)
+                }))
             }
         }
     }

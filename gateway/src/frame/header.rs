@@ -42,6 +42,23 @@ impl Opcode {
     pub const fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
+
+    /// Whether it is a message's first frame.
+    pub const fn begins_message(self) -> bool {
+        matches!(self, Self::Text | Self::Binary)
+    }
+}
+
+/// The first reserved bit of a frame's first byte.
+pub const RSV1_BIT: u8 = 0x40;
+
+/// What RSV1 means on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rsv1 {
+    /// Nothing: no extension was agreed on.
+    Reserved,
+    /// The message is compressed, RFC 7692 section 6. It stands on a message's first frame.
+    Compressed,
 }
 
 /// A client's frame header.
@@ -51,6 +68,8 @@ pub struct Header {
     pub fin: bool,
     /// What the frame is.
     pub opcode: Opcode,
+    /// Whether the message that begins here is compressed.
+    pub is_compressed: bool,
     /// The masking key.
     pub mask: [u8; 4],
     /// The payload's length in bytes.
@@ -60,7 +79,7 @@ pub struct Header {
 /// What is wrong with a header. Each closes the connection with 1002.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// RSV1 to RSV3 are for extensions, and none was agreed on.
+    /// RSV1 to RSV3 are for extensions, and none was agreed on that uses it here.
     #[error("reserved bit set")]
     ReservedBits,
     /// Opcodes 3 to 7 and 11 to 15.
@@ -85,14 +104,22 @@ pub enum HeaderError {
 ///
 /// # Errors
 /// When no header may start so.
-pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, HeaderError> {
+pub fn decode_header(bytes: &[u8], rsv1: Rsv1) -> Result<Option<(Header, usize)>, HeaderError> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
-    if first & 0x70 != 0 {
+    let reserved = match rsv1 {
+        Rsv1::Reserved => 0x70,
+        Rsv1::Compressed => 0x30,
+    };
+    if first & reserved != 0 {
         return Err(HeaderError::ReservedBits);
     }
     let opcode = Opcode::from_bits(first & 0x0F).ok_or(HeaderError::ReservedOpcode)?;
+    let is_compressed = first & RSV1_BIT != 0;
+    if is_compressed && !opcode.begins_message() {
+        return Err(HeaderError::ReservedBits);
+    }
     let fin = first & 0x80 != 0;
     if opcode.is_control() && !fin {
         return Err(HeaderError::ControlFragmented);
@@ -137,6 +164,7 @@ pub fn decode_header(bytes: &[u8]) -> Result<Option<(Header, usize)>, HeaderErro
         Header {
             fin,
             opcode,
+            is_compressed,
             mask,
             len,
         },
@@ -178,6 +206,7 @@ mod tests {
                 Header {
                     fin: true,
                     opcode: Opcode::Text,
+                    is_compressed: false,
                     mask: *b"abcd",
                     len: 5,
                 },
@@ -187,6 +216,7 @@ mod tests {
                 Header {
                     fin: false,
                     opcode: Opcode::Binary,
+                    is_compressed: false,
                     mask: *b"abcd",
                     len: 256,
                 },
@@ -196,15 +226,18 @@ mod tests {
                 Header {
                     fin: true,
                     opcode: Opcode::Continuation,
+                    is_compressed: false,
                     mask: *b"abcd",
                     len: 65_536,
                 },
             ),
         ] {
             for end in 0..bytes.len() {
-                assert_eq!(decode_header(&bytes[..end]), Ok(None), "{end} of {bytes:?}");
+                let got = decode_header(&bytes[..end], Rsv1::Reserved);
+                assert_eq!(got, Ok(None), "{end} of {bytes:?}");
             }
-            assert_eq!(decode_header(bytes), Ok(Some((header, bytes.len()))));
+            let got = decode_header(bytes, Rsv1::Reserved);
+            assert_eq!(got, Ok(Some((header, bytes.len()))));
         }
     }
 
@@ -222,7 +255,23 @@ mod tests {
             (b"\x81\xFF\0\0\0\0\0\0\xFF\xFF", HeaderError::Length),
             (b"\x81\xFF\x80\0\0\0\0\0\0\0", HeaderError::Length),
         ] {
-            assert_eq!(decode_header(bytes), Err(error), "{bytes:?}");
+            let got = decode_header(bytes, Rsv1::Reserved);
+            assert_eq!(got, Err(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn rsv1_stands_on_the_first_frame_of_a_message_alone() {
+        for first in [0x41, 0xC1, 0x42, 0xC2] {
+            let bytes = [first, 0x80, 0, 0, 0, 0];
+            let (header, _) = decode_header(&bytes, Rsv1::Compressed).unwrap().unwrap();
+            assert!(header.is_compressed, "{first:x}");
+            let reserved = decode_header(&bytes, Rsv1::Reserved);
+            assert_eq!(reserved, Err(HeaderError::ReservedBits), "{first:x}");
+        }
+        for first in [0x40, 0xC0, 0xC8, 0xC9, 0xCA, 0xA1, 0x91, 0xF1] {
+            let got = decode_header(&[first], Rsv1::Compressed);
+            assert_eq!(got, Err(HeaderError::ReservedBits), "{first:x}");
         }
     }
 

@@ -15,12 +15,13 @@ use super::Shard;
 use crate::{
     clock::Tick,
     config::Route,
+    deflate::{Compression, Compressor},
     exchange::{ConnectionKey, Delivery, QueueId, ShardOutlet, ToNats},
-    frame::PreparedFrame,
+    frame::{PreparedFrame, payload::MessageKind},
     hub::Subscriber,
     outbox::{FRAMES_PER_WRITE_MAX, Frame, FrameClass},
     publication::Publication,
-    socket::frame,
+    socket::{Connection, frame},
 };
 
 /// After how many sockets a round lets accepts, pings and the sweeper pass.
@@ -30,27 +31,44 @@ const SOCKETS_PER_TURN: usize = 256;
 const TURN: Duration = Duration::from_millis(1);
 const SOCKETS_PER_LOOK: usize = 32;
 
-/// The forms that a message can be sent in: three payloads, two policies.
-const FORMS: usize = 6;
-
 /// A subscriber as it was when the round began. Its slot may have another connection by its turn.
 struct Target {
     subscriber: Subscriber,
     key: ConnectionKey,
 }
 
-/// The frames of one run of messages, in the forms that its subscribers need.
+/// The frames of one run of messages, in the forms that its subscribers need: a list, as there are few.
 struct Forms<'a> {
     publications: &'a [&'a Publication],
     now: Tick,
-    built: [OnceCell<Form>; FORMS],
+    first: OnceCell<Form>,
+}
+
+/// What decides the form that a subscriber gets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FormKey {
+    payload: Payload,
+    policy: SlowConsumer,
+    compression: Option<Compression>,
+}
+
+impl FormKey {
+    fn new(connection: &Connection, route: &Route, policy: SlowConsumer) -> Self {
+        Self {
+            payload: route.payload,
+            policy,
+            compression: connection.compression(route),
+        }
+    }
 }
 
 struct Form {
+    key: FormKey,
     frames: Vec<Rc<Frame>>,
     bytes: usize,
     /// Messages that have no such form.
     unsendable: u64,
+    next: OnceCell<Box<Self>>,
 }
 
 impl<'a> Forms<'a> {
@@ -58,29 +76,30 @@ impl<'a> Forms<'a> {
         Self {
             publications,
             now,
-            built: Default::default(),
+            first: OnceCell::new(),
         }
     }
 
-    fn form(&self, payload: Payload, policy: SlowConsumer) -> Option<&Form> {
-        let row = match payload {
-            Payload::Text => 0,
-            Payload::Binary => 2,
-            Payload::Auto => 4,
-        };
-        let place = self
-            .built
-            .get(row + usize::from(policy == SlowConsumer::DropOldest))?;
-        Some(place.get_or_init(|| {
-            let class = class(policy);
-            let of = |p: &&Publication| prepare(&p.frame, payload, class, self.now);
-            let frames: Vec<_> = self.publications.iter().filter_map(of).collect();
-            Form {
-                bytes: frames.iter().map(|frame| frame.bytes.len()).sum(),
-                unsendable: (self.publications.len() - frames.len()) as u64,
-                frames,
-            }
-        }))
+    /// The form for a key, made when it is first asked for.
+    fn form(&self, key: FormKey, compressor: &mut Compressor) -> &Form {
+        let mut form = self.first.get_or_init(|| self.make(key, compressor));
+        while form.key != key {
+            let next = &form.next;
+            form = next.get_or_init(|| Box::new(self.make(key, compressor)));
+        }
+        form
+    }
+
+    fn make(&self, key: FormKey, compressor: &mut Compressor) -> Form {
+        let of = |p: &&Publication| prepare(&p.frame, key, self.now, compressor);
+        let frames: Vec<_> = self.publications.iter().filter_map(of).collect();
+        Form {
+            key,
+            bytes: frames.iter().map(|frame| frame.bytes.len()).sum(),
+            unsendable: (self.publications.len() - frames.len()) as u64,
+            frames,
+            next: OnceCell::new(),
+        }
     }
 }
 
@@ -94,16 +113,22 @@ fn class(policy: SlowConsumer) -> FrameClass {
 /// A message as a frame of this shard; `None` where it cannot be text and must be.
 fn prepare(
     prepared: &PreparedFrame,
-    payload: Payload,
-    class: FrameClass,
+    key: FormKey,
     now: Tick,
+    compressor: &mut Compressor,
 ) -> Option<Rc<Frame>> {
-    let bytes = match payload {
-        Payload::Text => prepared.text()?,
-        Payload::Binary => prepared.binary(),
-        Payload::Auto => prepared.text().unwrap_or_else(|| prepared.binary()),
+    let kind = match key.payload {
+        Payload::Text if !prepared.is_utf8() => return None,
+        Payload::Auto if !prepared.is_utf8() => MessageKind::Binary,
+        Payload::Text | Payload::Auto => MessageKind::Text,
+        Payload::Binary => MessageKind::Binary,
     };
-    Some(frame(bytes.clone(), now, class))
+    let bytes = key
+        .compression
+        .filter(|to| prepared.payload().len() >= to.payload_bytes_min)
+        .and_then(|to| prepared.compressed(kind, to.window, compressor))
+        .unwrap_or_else(|| prepared.plain(kind));
+    Some(frame(bytes.clone(), now, class(key.policy)))
 }
 
 fn policy_of(route: &Route, subscriber: Subscriber) -> SlowConsumer {
@@ -189,19 +214,15 @@ impl Shard {
         for Target { subscriber, key } in targets {
             state.with(self, *key, forms.now, |connection, around| {
                 let policy = policy_of(around.route, *subscriber);
-                let Some(form) = forms.form(around.route.payload, policy) else {
-                    return;
-                };
+                let wanted = FormKey::new(connection, around.route, policy);
+                let form = forms.form(wanted, &mut around.codec.compressor);
                 unsendable += form.unsendable;
                 if subscriber.overlaps {
                     for publication in forms.publications {
+                        let compressor = &mut around.codec.compressor;
                         if hub.delivers(*subscriber, pattern, &publication.subject)
-                            && let Some(frame) = prepare(
-                                &publication.frame,
-                                around.route.payload,
-                                class(policy),
-                                forms.now,
-                            )
+                            && let Some(frame) =
+                                prepare(&publication.frame, wanted, forms.now, compressor)
                         {
                             let slice = [IoSlice::new(&frame.bytes)];
                             let one = std::slice::from_ref(&frame);
@@ -280,9 +301,8 @@ impl Shard {
             let key = connection.key(subscriber.slot);
             state.with(self, key, now, |connection, around| {
                 let policy = policy_of(around.route, *subscriber);
-                let Some(form) = forms.form(around.route.payload, policy) else {
-                    return;
-                };
+                let wanted = FormKey::new(connection, around.route, policy);
+                let form = forms.form(wanted, &mut around.codec.compressor);
                 unsendable += form.unsendable;
                 for frame in &form.frames {
                     if connection.is_drained() {
@@ -309,8 +329,9 @@ impl Shard {
         } in deliveries
         {
             let delivered = state.with(self, client.key, now, |connection, around| {
-                let class = FrameClass::Ordered;
-                let Some(frame) = prepare(&frame, around.route.payload, class, now) else {
+                let wanted = FormKey::new(connection, around.route, SlowConsumer::Disconnect);
+                let compressor = &mut around.codec.compressor;
+                let Some(frame) = prepare(&frame, wanted, now, compressor) else {
                     return false;
                 };
                 connection.deliver(queue, counter, frame, around);

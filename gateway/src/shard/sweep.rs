@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Shard, State};
-use crate::{clock::Tick, exchange::ConnectionKey, socket::Counts};
+use crate::{clock::Tick, deflate::Codec, exchange::ConnectionKey, socket::Counts};
 
 /// How often the sweeper runs.
 const SWEEP_PERIOD: Duration = Duration::from_millis(100);
@@ -70,6 +70,13 @@ fn report(shard: &Shard, state: &mut State) {
         }
         shard.count_dropped("DropOldest", dropped_oldest);
     }
+    let Codec {
+        compressor,
+        inflater,
+    } = &mut state.codec;
+    let compressed = std::mem::take(&mut compressor.counts);
+    let inflated = std::mem::take(&mut inflater.counts);
+    shard.metrics.compression.add(compressed, inflated);
     let change = state.buffered_bytes.cast_signed() - state.reported_bytes.cast_signed();
     state.reported_bytes = state.buffered_bytes;
     shard.metrics.buffered_bytes.inc_by(change as i64);

@@ -8,7 +8,7 @@ use wsgateway_crds::config::FromClient;
 use super::{Connection, Surroundings, frame};
 use crate::{
     exchange::{QueueId, ToNats},
-    frame::decode::{MessageKind, Payload},
+    frame::payload::{MessageKind, Payload},
     nats::PublishError,
     outbox::{Frame, FrameClass, Full},
     session::{CloseCause, Event},
@@ -32,10 +32,12 @@ enum Stall {
 impl Connection {
     pub(super) fn process(&mut self, input: &mut [u8], around: &mut Surroundings<'_>) {
         let mut input = input;
-        while let Some(event) =
-            self.session
-                .handle_input(&mut input, &around.route.session, around.now)
-        {
+        while let Some(event) = self.session.handle_input(
+            &mut input,
+            &around.route.session,
+            &mut around.codec.inflater,
+            around.now,
+        ) {
             match event {
                 Event::Message(kind, payload) => self.handle_message(kind, payload, around),
                 Event::Pong(payload) => self.handle_receipt(payload.as_slice(), around),
@@ -66,7 +68,14 @@ impl Connection {
         around.counts.received_bytes += payload.as_slice().len() as u64;
         match &around.route.from_client {
             FromClient::Echo => {
-                let bytes = payload.into_frame(kind.opcode());
+                let compressor = &mut around.codec.compressor;
+                let compressed = self
+                    .compression(around.route)
+                    .filter(|to| payload.as_slice().len() >= to.payload_bytes_min)
+                    .and_then(|to| {
+                        compressor.compress(kind.opcode(), payload.as_slice(), to.window)
+                    });
+                let bytes = compressed.unwrap_or_else(|| payload.into_frame(kind.opcode()));
                 self.echo(frame(bytes, around.now, FrameClass::Ordered), around);
             }
             FromClient::Publish { .. } => {

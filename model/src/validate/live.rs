@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
     config::{self, Live, Route},
-    v1alpha1::{Drain, Limits, Outbox, RetryAfter, Rollout, WebSocket},
+    v1alpha1::{
+        Compression, CompressionMode, Drain, Limits, Outbox, RetryAfter, Rollout, WebSocket,
+    },
     value::{Duration, Size},
 };
 
@@ -27,6 +29,9 @@ const RETRY_AFTER: RangeInclusive<Duration> = Duration::from_millis(0)..=Duratio
 
 /// A message: a whole one is held in memory while it arrives.
 pub(super) const MESSAGE: RangeInclusive<Size> = Size::from_bytes(1)..=Size::from_bytes(64 << 20);
+
+/// From which size on a message is compressed.
+const COMPRESSED: RangeInclusive<Size> = Size::from_bytes(0)..=Size::from_bytes(64 << 20);
 
 /// What waits for one client.
 const OUTBOX: RangeInclusive<Size> = Size::from_bytes(1 << 10)..=Size::from_bytes(1 << 30);
@@ -59,6 +64,7 @@ fn websocket(spec: WebSocket, findings: &mut Findings<'_>) -> Option<config::Web
         write_wait,
         handshake_timeout,
         max_message_size,
+        compression,
         allowed_origins,
     } = spec;
     let ping_period = findings.duration("spec.websocket.pingPeriod", &ping_period, &WAIT);
@@ -71,6 +77,7 @@ fn websocket(spec: WebSocket, findings: &mut Findings<'_>) -> Option<config::Web
     );
     let max_message_size =
         findings.size("spec.websocket.maxMessageSize", &max_message_size, &MESSAGE);
+    let compression = self::compression("spec.websocket.compression", compression, findings);
     let allowed_origins = findings.parse_all(
         "spec.websocket.allowedOrigins",
         &allowed_origins,
@@ -82,7 +89,24 @@ fn websocket(spec: WebSocket, findings: &mut Findings<'_>) -> Option<config::Web
         write_wait: write_wait?,
         handshake_timeout: handshake_timeout?,
         max_message_size: max_message_size?,
+        compression: compression?,
         allowed_origins: allowed_origins?,
+    })
+}
+
+pub(super) fn compression(
+    at: &str,
+    spec: Compression,
+    findings: &mut Findings<'_>,
+) -> Option<config::Compression> {
+    let Compression { mode, min_size } = spec;
+    let min_size = findings.size(&format!("{at}.minSize"), &min_size, &COMPRESSED)?;
+    Some(config::Compression {
+        mode: match mode {
+            CompressionMode::Disabled => config::CompressionMode::Disabled,
+            CompressionMode::Shared => config::CompressionMode::Shared,
+        },
+        min_size,
     })
 }
 

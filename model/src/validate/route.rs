@@ -12,7 +12,10 @@ use wsgateway_crds::{
 };
 use wsgateway_nginx_ingress::value::LocationPath;
 
-use super::{findings::Findings, live::MESSAGE};
+use super::{
+    findings::Findings,
+    live::{self, MESSAGE},
+};
 
 /// How long a client may take to acknowledge. The consumer's pull ends within 5 s, so less than 1 s would race it.
 const ACK_WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
@@ -47,6 +50,7 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
         path,
         payload,
         max_message_size,
+        compression,
         from_client,
         to_client,
     } = spec;
@@ -57,6 +61,9 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
                 .size(&format!("{at}.maxMessageSize"), &size, &MESSAGE)
                 .ok_or(())
         })
+        .transpose();
+    let compression = compression
+        .map(|spec| live::compression(&format!("{at}.compression"), spec, findings).ok_or(()))
         .transpose();
     let from_client = from_client_of(&format!("{at}.fromClient"), from_client, &path, findings);
     let to_client: Vec<_> = to_client
@@ -72,6 +79,7 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
             v1alpha1::Payload::Auto => Payload::Auto,
         },
         max_message_size: max_message_size.ok()?,
+        compression: compression.ok()?,
         from_client: from_client?,
         to_client: to_client.into_iter().collect::<Option<_>>()?,
         path,
