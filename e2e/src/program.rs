@@ -26,6 +26,10 @@ pub enum Program {
     Wscat,
     /// The Rust client.
     Websocat,
+    /// `kosoku`, the Autobahn cases.
+    Kosoku,
+    /// Python with the client library `websockets`.
+    PythonWebsockets,
     /// `curl`.
     Curl,
     /// `openssl`, for certificates of tests.
@@ -58,6 +62,8 @@ impl Program {
             Self::Nginx => ("WSGW_NGINX", "nginx"),
             Self::Wscat => ("WSGW_WSCAT", "wscat"),
             Self::Websocat => ("WSGW_WEBSOCAT", "websocat"),
+            Self::Kosoku => ("WSGW_KOSOKU", "kosoku"),
+            Self::PythonWebsockets => ("WSGW_PYTHON_WEBSOCKETS", "python-websockets"),
             Self::Curl => ("WSGW_CURL", "curl"),
             Self::Openssl => ("WSGW_OPENSSL", "openssl"),
             Self::Kubernetes => ("WSGW_KUBERNETES", "kubernetes"),
