@@ -11,7 +11,7 @@ use wsgateway_gateway::{
 
 /// What came of a client's bytes, to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// A message.
     Message(MessageKind, Vec<u8>),
     /// A pong's payload.
@@ -28,7 +28,7 @@ pub enum Seen {
 const STATE_BYTES_MAX: usize = 1 << 10;
 
 /// Feeds a session with parts of these lengths in turn, and holds it to its limits all the while.
-pub fn events(
+pub(crate) fn events(
     input: &[u8],
     parts: &[usize],
     window: Option<Window>,
@@ -56,9 +56,15 @@ pub fn events(
             seen.push(match event {
                 Event::Message(kind, payload) => {
                     let payload = payload.as_slice();
-                    assert!(payload.len() as u64 <= message_bytes_max, "a message over the limit");
+                    assert!(
+                        payload.len() as u64 <= message_bytes_max,
+                        "a message over the limit"
+                    );
                     let is_text = kind == MessageKind::Text;
-                    assert!(!is_text || std::str::from_utf8(payload).is_ok(), "not UTF-8");
+                    assert!(
+                        !is_text || std::str::from_utf8(payload).is_ok(),
+                        "not UTF-8"
+                    );
                     Seen::Message(kind, payload.to_vec())
                 }
                 Event::Pong(payload) => Seen::Pong(payload.as_slice().to_vec()),
@@ -72,14 +78,18 @@ pub fn events(
         }
         // A message that grows in parts has room for twice its bytes.
         let held_max = 2 * compressed_bytes_max(message_bytes_max) as usize + STATE_BYTES_MAX;
-        assert!(session.held_bytes() <= held_max, "{} bytes held", session.held_bytes());
+        assert!(
+            session.held_bytes() <= held_max,
+            "{} bytes held",
+            session.held_bytes()
+        );
     }
     seen
 }
 
 /// The first byte says how the session is set up, the rest is what its client sends: however that comes in parts,
 /// the same comes of it.
-pub fn session(data: &[u8]) {
+pub(crate) fn session(data: &[u8]) {
     let Some((setup, input)) = data.split_first() else {
         return;
     };
@@ -87,27 +97,36 @@ pub fn session(data: &[u8]) {
     let message_bytes_max = [0, 10, 200, 70_000][usize::from(setup >> 1 & 3)];
     let whole = events(input, &[], window, message_bytes_max);
     for parts in [&[1][..], &[2, 7, 1], &[usize::from(*setup) + 1]] {
-        assert_eq!(events(input, parts, window, message_bytes_max), whole, "{parts:?}");
+        assert_eq!(
+            events(input, parts, window, message_bytes_max),
+            whole,
+            "{parts:?}"
+        );
     }
 }
 
 /// A header is malformed, declined, or accepted with an answer of the one form there is; and what follows an
 /// accepted offer changes nothing.
-pub fn offer(data: &[u8]) {
+pub(crate) fn offer(data: &[u8]) {
     let Ok(Some(agreement)) = negotiate([data]) else {
         return;
     };
     let conditions = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     assert!(agreement.answer.starts_with(conditions));
     assert!((Window::MIN..=Window::MAX).contains(&agreement.window));
-    assert_eq!(negotiate([data, b"permessage-deflate"]), Ok(Some(agreement)));
+    assert_eq!(
+        negotiate([data, b"permessage-deflate"]),
+        Ok(Some(agreement))
+    );
 }
 
 /// However wrong the data, what comes out is within the limit, and the next payload is not touched by it.
-pub fn inflate(data: &[u8]) {
+pub(crate) fn inflate(data: &[u8]) {
     const HELLO: &[u8] = &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
     let mut inflater = Inflater::default();
-    let unlimited = inflater.inflate(data, 1 << 20).map(|m| m.payload().to_vec());
+    let unlimited = inflater
+        .inflate(data, 1 << 20)
+        .map(|m| m.payload().to_vec());
     for max in [0, 5, 1_000] {
         match (inflater.inflate(data, max), &unlimited) {
             (Ok(message), Ok(whole)) => assert_eq!(message.payload(), whole),
@@ -115,6 +134,9 @@ pub fn inflate(data: &[u8]) {
             (Err(_), Ok(whole)) => assert!(whole.len() as u64 > max),
             (Err(_), Err(_)) => {}
         }
-        assert_eq!(inflater.inflate(HELLO, 5).map(|m| m.payload().to_vec()), Ok(b"Hello".to_vec()));
+        assert_eq!(
+            inflater.inflate(HELLO, 5).map(|m| m.payload().to_vec()),
+            Ok(b"Hello".to_vec())
+        );
     }
 }

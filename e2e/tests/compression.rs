@@ -70,7 +70,10 @@ fn a_message_is_compressed_once_for_all_clients_of_a_window_size() {
     let mut large = [(); 6].map(|()| open(&gateway, "/news"));
     let mut small = [(); 6].map(|()| {
         let (socket, accepted) = offer(&gateway, "/news", small);
-        assert_eq!(accepted, Some(format!("{ACCEPTED}; server_max_window_bits=9")));
+        assert_eq!(
+            accepted,
+            Some(format!("{ACCEPTED}; server_max_window_bits=9"))
+        );
         socket
     });
     let news: String = (0..100).map(|n| format!("{{\"event\":{n}}} ")).collect();
@@ -82,12 +85,20 @@ fn a_message_is_compressed_once_for_all_clients_of_a_window_size() {
         assert_eq!((frames[0].reserved, frames[0].opcode), (COMPRESSED, TEXT));
         assert!(frames[0].payload.len() < news.len() / 2);
         assert!(frames.iter().all(|frame| *frame == frames[0]));
-        assert!(sockets.iter_mut().all(|socket| socket.message(SOON) == "short"));
+        assert!(
+            sockets
+                .iter_mut()
+                .all(|socket| socket.message(SOON) == "short")
+        );
     }
     assert_eq!(plain.message(SOON), news);
     assert_eq!(plain.message(SOON), "short");
     let once_for_each_size = 2.0 * news.len() as f64;
-    gateway.await_metric("wsgateway_deflate_input_bytes_total", &[], once_for_each_size);
+    gateway.await_metric(
+        "wsgateway_deflate_input_bytes_total",
+        &[],
+        once_for_each_size,
+    );
 }
 
 #[test]
@@ -97,7 +108,11 @@ fn rsv1_is_heeded_where_it_was_agreed_on_and_nowhere_else() {
     let agreed = || open(&gateway, "/echo");
     let broken = || Frame::new(TEXT, [0x06]).reserved(COMPRESSED);
     let wrong_text = || Frame::new(TEXT, [0x00, 0x01, 0x00, 0xfe, 0xff, 0xff, 0x00]);
-    let part = || Frame::new(TEXT, &HELLO[..3]).unfinished().reserved(COMPRESSED);
+    let part = || {
+        Frame::new(TEXT, &HELLO[..3])
+            .unfinished()
+            .reserved(COMPRESSED)
+    };
     for (what, mut socket, frames) in [
         ("whole", agreed(), vec![hello()]),
         ("in parts", agreed(), vec![part(), Frame::more(&HELLO[3..])]),
@@ -106,7 +121,8 @@ fn rsv1_is_heeded_where_it_was_agreed_on_and_nowhere_else() {
             for frame in frames {
                 socket.send_frame(&frame);
             }
-            assert_eq!(socket.message(SOON), "Hello");
+            // It goes back as it came, however short it is.
+            assert_eq!(socket.frame(SOON), hello().unmasked());
             socket.send_frame(&Frame::text("plain"));
             assert_eq!(socket.message(SOON), "plain");
         });
@@ -142,8 +158,10 @@ fn offers_are_answered_by_the_route() {
     assert_eq!(accepted, None);
     let (_, accepted) = offer(&gateway, "/echo", "permessage-deflate; unknown, other");
     assert_eq!(accepted, None);
-    let malformed = RawSocket::connect(gateway.address())
-        .upgrade("/echo", "Sec-WebSocket-Extensions: permessage-deflate; =\r\n");
+    let malformed = RawSocket::connect(gateway.address()).upgrade(
+        "/echo",
+        "Sec-WebSocket-Extensions: permessage-deflate; =\r\n",
+    );
     assert_eq!(malformed.status, 400);
 
     // A reload does not take compression back from who has it, but nothing more is compressed.
@@ -201,5 +219,5 @@ with connect(sys.argv[1]) as socket:
     // It compresses each message, short ones too.
     let bytes = 2.0 * (5.0 + 60.0 * 25.0 + 60_000.0);
     gateway.await_metric("wsgateway_inflate_output_bytes_total", &[], bytes);
-    gateway.await_metric("wsgateway_deflate_input_bytes_total", &[], bytes - 10.0);
+    gateway.await_metric("wsgateway_deflate_input_bytes_total", &[], bytes);
 }

@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     clock::Tick,
+    deflate::Inflater,
     session::{CloseCause, Event, Session, SessionLimits, close_frame},
 };
 
@@ -109,8 +110,10 @@ async fn converse(stream: &mut TcpStream, leftover: &[u8]) -> io::Result<()> {
 /// What is to be sent for what came.
 fn answer(session: &mut Session, mut input: &mut [u8]) -> Vec<u8> {
     let now = Tick::default();
+    // Nothing is made for it: no compression is agreed on with a probe.
+    let mut inflater = Inflater::default();
     let mut answer = Vec::new();
-    while let Some(event) = session.handle_input(&mut input, &LIMITS, now) {
+    while let Some(event) = session.handle_input(&mut input, &LIMITS, &mut inflater, now) {
         let cause = match event {
             Event::Answer(frame) | Event::PeerClosed(frame) => {
                 answer.extend_from_slice(&frame);

@@ -396,7 +396,7 @@ fn inflate(
     if kind == MessageKind::Text && std::str::from_utf8(message.payload()).is_err() {
         return Err(CloseCause::InvalidUtf8);
     }
-    Ok(Payload::Owned(message))
+    Ok(Payload::Inflated(message))
 }
 
 fn first_ping(now: Tick, limits: &SessionLimits, spread: u32) -> Tick {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress, Status};
 
-use super::Window;
+use super::{Window, inflate::compressed_bytes_max};
 use crate::frame::{encode_compressed, header::Opcode};
 
 /// What zlib ends a flush with. It is left out on the wire.
@@ -38,18 +38,44 @@ pub struct CompressCounts {
 impl Compressor {
     /// A whole frame with a compressed payload; `None` where that would not be smaller, or takes too long.
     pub fn compress(&mut self, opcode: Opcode, payload: &[u8], window: Window) -> Option<Bytes> {
+        self.compress_within(opcode, payload, window, payload.len().checked_sub(1)?)
+    }
+
+    /// The same, even if it is not smaller: for what its peer wants compressed.
+    pub fn compress_always(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        window: Window,
+    ) -> Option<Bytes> {
+        let compressed_max = compressed_bytes_max(payload.len() as u64);
+        self.compress_within(
+            opcode,
+            payload,
+            window,
+            usize::try_from(compressed_max).ok()?,
+        )
+    }
+
+    fn compress_within(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        window: Window,
+        compressed_max: usize,
+    ) -> Option<Bytes> {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return None;
         }
-        let compressed = self.deflate(payload, window)?;
+        let compressed = self.deflate(payload, window, compressed_max)?;
         let frame = encode_compressed(opcode, compressed);
-        let after = compressed.len() as u64;
+        let after_bytes = compressed.len() as u64;
         self.counts.before_bytes += payload.len() as u64;
-        self.counts.after_bytes += after;
+        self.counts.after_bytes += after_bytes;
         Some(frame)
     }
 
-    fn deflate(&mut self, payload: &[u8], window: Window) -> Option<&[u8]> {
+    fn deflate(&mut self, payload: &[u8], window: Window, compressed_max: usize) -> Option<&[u8]> {
         let zlib = self
             .by_window
             .get_mut(window.index())?
@@ -59,8 +85,8 @@ impl Compressor {
             });
         zlib.reset();
         self.output.clear();
-        // Room for what is smaller than the payload, and the tail that is then left out.
-        let room = payload.len() + FLUSH_TAIL.len();
+        // A flush that fills its room may not be whole, so there is a byte that must stay free.
+        let room = compressed_max + FLUSH_TAIL.len() + 1;
         self.output.resize(room, 0);
         let status = zlib.compress(payload, &mut self.output, FlushCompress::Sync);
         let written = usize::try_from(zlib.total_out()).ok()?;
@@ -154,6 +180,14 @@ mod tests {
         let large = vec![b'a'; PAYLOAD_BYTES_MAX + 1];
         assert_eq!(compressor.compress(Opcode::Text, &large, Window::MAX), None);
         assert_eq!(compressor.counts, CompressCounts::default());
+        for payload in [&b""[..], b"a", b"ab", &noise] {
+            let frame = compressor
+                .compress_always(Opcode::Binary, payload, Window::MIN)
+                .unwrap();
+            let head = if payload.len() < 100 { 2 } else { 4 };
+            assert_eq!(inflate(&frame[head..], 512), payload);
+        }
+        compressor.counts = CompressCounts::default();
         let frame = compressor.compress(Opcode::Text, &[b'a'; 100], Window::MAX);
         let after_bytes = frame.unwrap().len() as u64 - 2;
         let before_bytes = 100;

@@ -35,16 +35,23 @@ impl MessageKind {
 pub enum Payload<'a> {
     /// It lay whole in what was read.
     Lent(&'a [u8]),
-    /// It came in parts, or compressed.
+    /// It came in parts.
     Owned(Reassembled),
+    /// It came compressed.
+    Inflated(Reassembled),
 }
 
 impl Payload<'_> {
+    /// Whether it came compressed.
+    pub const fn was_compressed(&self) -> bool {
+        matches!(self, Self::Inflated(_))
+    }
+
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match self {
             Self::Lent(bytes) => bytes,
-            Self::Owned(reassembled) => reassembled.payload(),
+            Self::Owned(reassembled) | Self::Inflated(reassembled) => reassembled.payload(),
         }
     }
 
@@ -52,7 +59,9 @@ impl Payload<'_> {
     pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Lent(bytes) => Bytes::copy_from_slice(bytes),
-            Self::Owned(reassembled) => Bytes::from(reassembled.bytes).slice(HEADER_BYTES_MAX..),
+            Self::Owned(reassembled) | Self::Inflated(reassembled) => {
+                Bytes::from(reassembled.bytes).slice(HEADER_BYTES_MAX..)
+            }
         }
     }
 
@@ -60,7 +69,9 @@ impl Payload<'_> {
     pub fn into_frame(self, opcode: Opcode) -> Bytes {
         match self {
             Self::Lent(bytes) => encode(opcode, bytes),
-            Self::Owned(reassembled) => reassembled.into_frame(opcode),
+            Self::Owned(reassembled) | Self::Inflated(reassembled) => {
+                reassembled.into_frame(opcode)
+            }
         }
     }
 }

@@ -68,14 +68,7 @@ impl Connection {
         around.counts.received_bytes += payload.as_slice().len() as u64;
         match &around.route.from_client {
             FromClient::Echo => {
-                let compressor = &mut around.codec.compressor;
-                let compressed = self
-                    .compression(around.route)
-                    .filter(|to| payload.as_slice().len() >= to.payload_bytes_min)
-                    .and_then(|to| {
-                        compressor.compress(kind.opcode(), payload.as_slice(), to.window)
-                    });
-                let bytes = compressed.unwrap_or_else(|| payload.into_frame(kind.opcode()));
+                let bytes = self.echo_frame(kind, payload, around);
                 self.echo(frame(bytes, around.now, FrameClass::Ordered), around);
             }
             FromClient::Publish { .. } => {
@@ -90,6 +83,27 @@ impl Connection {
             FromClient::Discard => {}
             FromClient::Reject => self.close(CloseCause::MessageRejected, "", around.now),
         }
+    }
+
+    /// A message as it goes back: compressed where it came so, else where compressing it pays.
+    fn echo_frame(
+        &self,
+        kind: MessageKind,
+        payload: Payload<'_>,
+        around: &mut Surroundings<'_>,
+    ) -> Bytes {
+        let compressor = &mut around.codec.compressor;
+        let (opcode, bytes) = (kind.opcode(), payload.as_slice());
+        let compressed = match self.compression(around.route) {
+            Some(to) if payload.was_compressed() => {
+                compressor.compress_always(opcode, bytes, to.window)
+            }
+            Some(to) if bytes.len() >= to.payload_bytes_min => {
+                compressor.compress(opcode, bytes, to.window)
+            }
+            _ => None,
+        };
+        compressed.unwrap_or_else(|| payload.into_frame(opcode))
     }
 
     fn echo(&mut self, echo: Rc<Frame>, around: &mut Surroundings<'_>) {
