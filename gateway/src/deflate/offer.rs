@@ -108,9 +108,10 @@ impl<'a> Text<'a> {
         let mut params = Vec::new();
         while self.takes(b';') {
             let name = self.token().ok_or(MalformedOffer)?;
-            let value = match self.takes(b'=') {
-                true => Some(self.value().ok_or(MalformedOffer)?),
-                false => None,
+            let value = if self.takes(b'=') {
+                Some(self.value().ok_or(MalformedOffer)?)
+            } else {
+                None
             };
             params.push((name, value));
         }
