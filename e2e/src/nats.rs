@@ -93,9 +93,12 @@ impl NatsServer {
         self.monitored("/varz", "connections")
     }
 
-    /// How many subscriptions its clients have, without its own.
-    pub fn subscriptions(&self) -> u64 {
-        self.monitored("/connz", "subscriptions")
+    /// How many subscriptions its clients have to exactly this subject. Others, such as that of a client for answers to its
+    /// requests, come when they like.
+    pub fn subscriptions_to(&self, subject: &str) -> usize {
+        let connections = http::get(self.monitor.address(), "/connz?subs=1").text();
+        let connections = connections.replace("\\u003e", ">");
+        connections.matches(&format!("\"{subject}\"")).count()
     }
 
     /// The sum of all numbers of this name on a page of its monitoring port.

@@ -64,7 +64,7 @@ fn last(events: &[Event]) -> Option<Quote> {
     let words = events
         .iter()
         .filter(|event| is_warning(event) || is_well(event));
-    let last = words.max_by_key(|event| when(event))?;
+    let last = words.max_by_key(|event| (when(event), written(event)))?;
     if !is_warning(last) {
         return None;
     }
@@ -81,22 +81,21 @@ fn last(events: &[Event]) -> Option<Quote> {
     })
 }
 
-/// When it was said last.
+/// When it was said last, of the places where a controller may have put it.
 fn when(event: &Event) -> Timestamp {
-    let times = [
-        event
-            .series
-            .as_ref()
-            .map(|series| series.last_observed_time.0),
-        event.deprecated_last_timestamp.as_ref().map(|time| time.0),
-        event.event_time.as_ref().map(|time| time.0),
-        event
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0),
-    ];
-    times.into_iter().flatten().max().unwrap_or_default()
+    let series = event.series.as_ref();
+    let series = series.map(|series| series.last_observed_time.0);
+    let legacy = || Some(event.deprecated_last_timestamp.as_ref()?.0);
+    let at = || Some(event.event_time.as_ref()?.0);
+    let created = || Some(event.metadata.creation_timestamp.as_ref()?.0);
+    let when = series.or_else(legacy).or_else(at).or_else(created);
+    when.unwrap_or_default()
+}
+
+/// The order in which the API server was told, for what was said in the same second.
+fn written(event: &Event) -> u64 {
+    let version = event.metadata.resource_version.as_deref();
+    version.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -107,9 +106,13 @@ mod tests {
 
     #[test]
     fn the_last_word_counts() {
-        let event = |type_: &str, reason: &str, minute: u32| -> Event {
+        let event = |version: usize, type_: &str, reason: &str, minute: u32| -> Event {
             let event = json!({
-                "metadata": {"name": "e"}, "type": type_, "reason": reason, "note": "why",
+                "metadata": {
+                    "name": "e", "resourceVersion": (version + 9).to_string(),
+                    "creationTimestamp": "2026-11-22T12:00:00Z",
+                },
+                "type": type_, "reason": reason, "note": "why",
                 "deprecatedSource": {"component": "nginx-ingress-controller"},
                 "deprecatedLastTimestamp": format!("2026-11-22T10:{minute:02}:00Z"),
             });
@@ -118,7 +121,9 @@ mod tests {
         let check = |events: &[(&str, &str, u32)], expected: Option<(&str, bool)>| {
             let events: Vec<_> = events
                 .iter()
-                .map(|(type_, reason, minute)| event(type_, reason, *minute))
+                .enumerate()
+                .map(|(version, (type_, reason, minute))| event(version, type_, reason, *minute))
+                .rev() // They are listed by their names.
                 .collect();
             let quote = last(&events);
             if let Some(quote) = &quote {
@@ -138,6 +143,15 @@ mod tests {
         );
         check(
             &[("Normal", "AddedOrUpdated", 1), ("Warning", "Rejected", 2)],
+            Some(("Rejected", true)),
+        );
+        // In the same second.
+        check(
+            &[("Warning", "Rejected", 1), ("Normal", "AddedOrUpdated", 1)],
+            None,
+        );
+        check(
+            &[("Normal", "AddedOrUpdated", 1), ("Warning", "Rejected", 1)],
             Some(("Rejected", true)),
         );
         check(
