@@ -127,7 +127,9 @@ routes:
     let nats = server.client();
     // Its subscription serves the others too.
     let _first = RawSocket::open(gateway.address(), "/text");
-    until_true("it is subscribed", SOON, || server.subscriptions_to("a") == 1);
+    until_true("it is subscribed", SOON, || {
+        server.subscriptions_to("a") == 1
+    });
     let utf8 = "κόσμε".as_bytes();
     // Beside the route the opcodes of a payload that is text, and of one that is not.
     let table = [

@@ -38,7 +38,7 @@ fn encode(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | len as u8),
         len => {
-            frame.push(0x80 | 126);
+            frame.push(0x80 | 0x7e);
             frame.extend((len as u16).to_be_bytes());
         }
     }

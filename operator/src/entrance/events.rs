@@ -95,7 +95,9 @@ fn when(event: &Event) -> Timestamp {
 /// The order in which the API server was told, for what was said in the same second.
 fn written(event: &Event) -> u64 {
     let version = event.metadata.resource_version.as_deref();
-    version.and_then(|version| version.parse().ok()).unwrap_or(0)
+    version
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
