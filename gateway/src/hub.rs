@@ -119,6 +119,14 @@ impl Hub {
         }
     }
 
+    /// Gives back memory of connections and patterns that are gone. From this slot on there are none.
+    pub fn shrink_to(&mut self, slots: u32) {
+        self.connections.truncate(slots as usize);
+        self.connections.shrink_to_fit();
+        self.patterns.shrink_to_fit();
+        self.by_pattern.shrink_to_fit();
+    }
+
     /// Subscribes a connection to its patterns, which its handshake holds; `patterns[i]` is its route's
     /// subject `i`. A pattern that stands twice counts once.
     pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>]) {

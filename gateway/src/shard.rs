@@ -6,6 +6,7 @@
 mod accept;
 mod change;
 mod fanout;
+mod round;
 mod sweep;
 
 use std::{
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use self::accept::listen;
+use self::round::Round;
 use bytes::Bytes;
 use slab::Slab;
 use tokio::{
@@ -163,15 +165,19 @@ impl Shard {
     /// Does what it is told, until it has drained or the server has gone.
     async fn hear(self: &Rc<Self>, mut outlet: ShardOutlet) {
         let mut drained = None;
+        let mut round = Round::default();
         loop {
             let message = tokio::select! {
                 biased;
                 message = outlet.receiver.recv() => message,
+                () = round.due() => {
+                    self.fan_out(&outlet, &mut round).await;
+                    continue;
+                }
                 () = wait_for(&mut drained) => return,
             };
             let Some(mut message) = message else { return };
             // A round is all that has arrived; what is not a publication ends it.
-            let mut round = Vec::new();
             loop {
                 match message {
                     ToShard::Publications(batch) => round.push(batch),
@@ -191,7 +197,9 @@ impl Shard {
                     Err(_) => break,
                 }
             }
-            self.fan_out(&outlet, &mut round).await;
+            if !round.waits_for_more() {
+                self.fan_out(&outlet, &mut round).await;
+            }
         }
     }
 

@@ -4,14 +4,13 @@ use std::{
     cell::OnceCell,
     io::IoSlice,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::task::yield_now;
 use wsgateway_crds::config::{Payload, SlowConsumer};
 
-use super::Shard;
+use super::{Shard, round::Round};
 use crate::{
     clock::Tick,
     config::Route,
@@ -141,12 +140,12 @@ fn policy_of(route: &Route, subscriber: Subscriber) -> SlowConsumer {
 
 impl Shard {
     /// One round. Takes the batches out of `round`.
-    pub(super) async fn fan_out(&self, outlet: &ShardOutlet, round: &mut Vec<Arc<[Publication]>>) {
-        if round.is_empty() {
+    pub(super) async fn fan_out(&self, outlet: &ShardOutlet, round: &mut Round) {
+        let batches = round.begin();
+        if batches.is_empty() {
             return;
         }
         let started = Instant::now();
-        let batches = std::mem::take(round);
         let publications: Vec<_> = batches.iter().flat_map(|batch| batch.iter()).collect();
         let first = publications
             .first()
@@ -162,9 +161,9 @@ impl Shard {
         for batch in &batches {
             outlet.finished(batch);
         }
-        self.metrics
-            .round_seconds
-            .observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        round.ended(took);
+        self.metrics.round_seconds.observe(took.as_secs_f64());
     }
 
     /// Messages of one pattern: every subscriber gets the same frames, so nothing is queued for those

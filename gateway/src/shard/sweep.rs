@@ -14,6 +14,9 @@ const SWEEP_PERIOD: Duration = Duration::from_millis(100);
 /// most a second late and a run stays short.
 const SWEEP_SLICES: u32 = 8;
 
+/// Memory is given back once a quarter of the places is used at most, unless there are only so few.
+const PLACES_MIN: usize = 1_024;
+
 /// Visits connections for pings and deadlines, for as long as the shard lives.
 pub(super) async fn run(shard: Rc<Shard>) {
     let mut ticks = interval(SWEEP_PERIOD);
@@ -30,6 +33,9 @@ pub(super) async fn run(shard: Rc<Shard>) {
 }
 
 fn sweep(shard: &Shard, state: &mut State, now: Tick) {
+    if state.sweep_at == 0 {
+        give_back(state);
+    }
     let per_run = state.slots.div_ceil(SWEEP_SLICES);
     for _ in 0..per_run {
         let slot = state.sweep_at;
@@ -44,6 +50,22 @@ fn sweep(shard: &Shard, state: &mut State, now: Tick) {
         state.with(shard, key, now, |connection, around| {
             connection.handle_timeout(around);
         });
+    }
+}
+
+/// After a storm: without it 18,000 connections that are gone hold 6 MB.
+fn give_back(state: &mut State) {
+    let connections = &mut state.connections;
+    let places = connections.capacity();
+    if places <= PLACES_MIN || connections.len() > places / 4 {
+        return;
+    }
+    let highest = connections.iter().next_back().map(|(slot, _)| slot as u32);
+    let slots = highest.map_or(0, |slot| slot + 1);
+    if slots as usize <= places / 4 {
+        state.slots = slots;
+        connections.shrink_to_fit();
+        state.hub.shrink_to(slots);
     }
 }
 
