@@ -143,6 +143,9 @@ pub struct Fanout {
     /// them, as proof that they did stall.
     #[arg(long, default_value_t = 0)]
     pub stalled: usize,
+    /// Seconds after which the server closes them.
+    #[arg(long, default_value_t = 15)]
+    pub write_wait: u64,
 }
 
 /// Options of `churn`.

@@ -12,7 +12,10 @@ use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
 };
 
-use crate::{options::Target, single::Single};
+use crate::{
+    options::{Target, seconds},
+    single::Single,
+};
 
 /// What the kernel may keep for a client that does not read, in bytes.
 const RECEIVE_BUFFER_BYTES: usize = 4096;
@@ -24,6 +27,9 @@ const SEGMENT_BYTES: u32 = 536;
 /// How long what the server has sent may take to arrive once it is read.
 const READ_WAIT: Duration = Duration::from_secs(2);
 
+/// Beside the server's own time: its sweeps, and the answer to the close frame that it waits for.
+const CLOSE_SLACK: Duration = Duration::from_secs(3);
+
 /// Clients that do not read.
 #[derive(Debug)]
 pub struct Stalled {
@@ -31,6 +37,11 @@ pub struct Stalled {
 }
 
 impl Stalled {
+    /// How long to wait with reading, where the server closes after this many seconds.
+    pub const fn patience(write_wait: u64) -> Duration {
+        seconds(write_wait).saturating_add(CLOSE_SLACK)
+    }
+
     /// Connects so many of them.
     pub fn connect(target: &Target, count: usize) -> Result<Self> {
         let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, target.port);
@@ -53,15 +64,15 @@ impl Stalled {
         })
     }
 
-    /// Reads what was sent to them, which must have an end: a server closes a client that does not
-    /// read. That none of them is open is proof that they did stall.
-    pub fn must_be_closed(self) -> Result<()> {
-        let mut buffer = [0; 16 * 1024];
+    /// Reads what the kernel took for them, which must have an end: a server closes a client that does
+    /// not read. That none of them is open is proof that they did stall. Returns how many bytes it was.
+    pub fn must_be_closed(self) -> Result<usize> {
+        let (mut buffer, mut bytes) = ([0; 16 * 1024], 0);
         for mut stream in self.streams {
             loop {
                 match stream.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(_) => {}
+                    Ok(length) => bytes += length,
                     Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
                     Err(error) => {
                         ensure!(
@@ -73,6 +84,6 @@ impl Stalled {
                 }
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }

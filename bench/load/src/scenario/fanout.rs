@@ -80,7 +80,11 @@ pub(super) fn run(options: &Fanout) -> Result<Measurement> {
         swarm.tally.compressed,
         swarm.tally.frames
     );
-    stalled.must_be_closed()?;
+    if options.stalled > 0 {
+        swarm.rest(Stalled::patience(options.write_wait))?;
+        let bytes = stalled.must_be_closed()?;
+        measurement.set("stalled_bytes", bytes as f64);
+    }
     measurement.set("delivered", delivered as f64);
     measurement.set("lost", wanted as f64 - delivered as f64);
     measurement.set(
