@@ -79,12 +79,7 @@ const SUBJECTS: &[Column] = &[
         1.0,
         1,
     ),
-    (
-        "CPU per message and receiver, µs",
-        "cpu_us_per_message",
-        1.0,
-        2,
-    ),
+    ("CPU per delivery, µs", "cpu_us_per_message", 1.0, 2),
     ("p50, ms", "delivery_p50_us", 1e3, 2),
 ];
 const STORM: &[Column] = &[
@@ -190,11 +185,14 @@ pub(crate) fn form(scenario: &str) -> Option<Form> {
             &["all read"],
             DELIVERY,
         ),
+        "subjects" if parts.next()? == "50" => (
+            "Many subjects: 50 on each of 2,000 connections".into(),
+            "rss_bytes",
+            &["1 subject"],
+            SUBJECTS,
+        ),
         "subjects" => (
-            match parts.next()? {
-                "50" => "Many subjects: 50 on each of 2,000 connections".into(),
-                _ => "Many subjects: one subscriber for each".into(),
-            },
+            "Many subjects: one subscriber for each".into(),
             "cpu_us_per_message",
             &["1 subject"],
             SUBJECTS,

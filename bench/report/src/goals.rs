@@ -17,7 +17,7 @@ const RSS_BYTES_PER_SUBSCRIPTION: f64 = 100.0;
 const RSS_KEPT_BYTES: f64 = 3e6;
 
 /// The fan-outs, as connections and window.
-const FANOUTS: [(u32, u32); 8] = [
+const FANOUTS: [(u32, u32); 9] = [
     (1000, 1),
     (1000, 4),
     (1000, 16),
@@ -25,6 +25,7 @@ const FANOUTS: [(u32, u32); 8] = [
     (5000, 4),
     (5000, 16),
     (18_000, 1),
+    (18_000, 4),
     (18_000, 16),
 ];
 

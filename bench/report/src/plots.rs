@@ -29,7 +29,7 @@ fn memory(runs: &Runs) -> Plot {
     Plot {
         title: "Resident memory of the server",
         x: "idle subscribed connections",
-        y: "RSS, MB",
+        y: "RSS, MB (logarithmic)",
         series: servers.map(series).collect(),
     }
 }
@@ -66,7 +66,7 @@ fn latency(runs: &Runs) -> Plot {
     Plot {
         title: "Latency from publication to arrival, 5,000 connections",
         x: "messages a second, each to all connections",
-        y: "latency, ms",
+        y: "latency, ms (logarithmic)",
         series,
     }
 }
