@@ -1,6 +1,6 @@
 //! What all clients of a run have seen.
 
-use std::time::Instant;
+use crate::mark;
 
 /// Latencies that are kept; later ones are only counted.
 const LATENCIES_MAX: usize = 4_000_000;
@@ -8,8 +8,6 @@ const LATENCIES_MAX: usize = 4_000_000;
 /// What all clients have seen.
 #[derive(Debug)]
 pub struct Tally {
-    /// The start of time in stamps.
-    pub epoch: Instant,
     /// Connections that are open.
     pub open: usize,
     /// Connections that failed, or that the server ended.
@@ -38,7 +36,6 @@ impl Tally {
     /// Nothing seen yet.
     pub fn new() -> Self {
         Self {
-            epoch: Instant::now(),
             open: 0,
             lost: 0,
             closed: 0,
@@ -62,11 +59,6 @@ impl Tally {
         self.latencies_us.clear();
     }
 
-    /// The time in stamps.
-    pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
     /// Counts a message, and its latency if its stamp was read.
     pub fn mark(&mut self, stamp_ns: Option<u64>) {
         self.marks += 1;
@@ -74,7 +66,7 @@ impl Tally {
             && self.latencies_us.len() < LATENCIES_MAX
         {
             self.latencies_us
-                .push((self.now_ns().saturating_sub(stamp_ns) / 1000) as u32);
+                .push((mark::now_ns().saturating_sub(stamp_ns) / 1000) as u32);
         }
     }
 }

@@ -90,7 +90,7 @@ const STORM: &[Column] = &[
         1,
     ),
     ("connections/s", "rate_per_s", 1.0, 0),
-    ("handshake p50, ms", "handshake_p50_us", 1e3, 0),
+    ("all: handshake p50, ms", "handshake_p50_us", 1e3, 0),
     ("longest, ms", "handshake_max_us", 1e3, 0),
     ("failed", "connections_lost", 1.0, 0),
     ("RSS before all, MB", "rss_before_bytes", 1e6, 1),
@@ -110,61 +110,76 @@ pub(crate) struct Form {
     pub(crate) columns: &'static [Column],
 }
 
-const PEERS: &[&str] = &["floor", "gorilla"];
-
-/// How a scenario of this name is shown in a table of servers, if it is.
+/// How a scenario of this name is shown in a table, if it is.
 pub(crate) fn form(scenario: &str) -> Option<Form> {
+    servers(scenario).or_else(|| ways(scenario))
+}
+
+/// Scenarios in which servers are beside each other.
+fn servers(scenario: &str) -> Option<Form> {
     let mut parts = scenario.split('-');
-    let (title, primary, peers, columns): (String, _, _, _) = match parts.next()? {
+    let (title, primary, columns) = match parts.next()? {
         "memory" => (
             "Memory: connections settle, then 16 messages to each; one fresh process at a time"
                 .into(),
             "rss_bytes",
-            PEERS,
             MEMORY,
         ),
         "ramp" => (
             "Memory for more and more connections".into(),
             "rss_bytes",
-            PEERS,
             RAMP,
         ),
         "idle" => (
             "Set-up and subscription: 10,000 connections to a fresh process".into(),
             "cpu_us_per_connection",
-            PEERS,
             IDLE,
         ),
         "storm" => (
             "Storms: 18,000 connect at the same moment, and leave; again and again".into(),
             "cpu_us_per_connection",
-            PEERS,
             STORM,
         ),
         "fanout" => {
             let (connections, window) = (parts.next()?, parts.next()?);
-            (
-                format!("Fan-out: {connections} connections, window {window}, 128 bytes"),
-                "cpu_us_per_delivery",
-                PEERS,
-                DELIVERY,
-            )
+            let title = format!("Fan-out: {connections} connections, window {window}, 128 bytes");
+            (title, "cpu_us_per_delivery", DELIVERY)
         }
+        "open" => {
+            let rate = parts.nth(1)?;
+            let title = format!("Open loop: 5,000 connections, {rate} messages a second");
+            (title, "cpu_us_per_delivery", DELIVERY)
+        }
+        "echo" => (
+            "Echo: 100 connections, one message of 64 bytes under way on each".into(),
+            "cpu_us_per_message",
+            ECHO,
+        ),
+        "churn" => (
+            "Set-up and close: 100 at a time".into(),
+            "cpu_us_per_connection",
+            CHURN,
+        ),
+        _ => return None,
+    };
+    Some(Form {
+        title,
+        primary,
+        peers: &["floor", "gorilla"],
+        columns,
+    })
+}
+
+/// Scenarios in which ways to run or to load the gateway are beside each other.
+fn ways(scenario: &str) -> Option<Form> {
+    let mut parts = scenario.split('-');
+    let (title, primary, peers, columns): (String, _, &[&str], _) = match parts.next()? {
         "shards" => {
             let (connections, window) = (parts.next()?, parts.next()?);
             (
                 format!("One shard and two: {connections} connections, window {window}, 128 bytes"),
                 "cpu_us_per_delivery",
                 &["gateway-1-shard"],
-                DELIVERY,
-            )
-        }
-        "open" => {
-            let rate = parts.nth(1)?;
-            (
-                format!("Open loop: 5,000 connections, {rate} messages a second"),
-                "cpu_us_per_delivery",
-                PEERS,
                 DELIVERY,
             )
         }
@@ -196,18 +211,6 @@ pub(crate) fn form(scenario: &str) -> Option<Form> {
             "cpu_us_per_message",
             &["1 subject"],
             SUBJECTS,
-        ),
-        "echo" => (
-            "Echo: 100 connections, one message of 64 bytes under way on each".into(),
-            "cpu_us_per_message",
-            PEERS,
-            ECHO,
-        ),
-        "churn" => (
-            "Set-up and close: 100 at a time".into(),
-            "cpu_us_per_connection",
-            PEERS,
-            CHURN,
         ),
         _ => return None,
     };

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{begin, note_connections, note_times};
 use crate::{
     client::Role,
+    mark,
     measurement::Measurement,
     meter::Meter,
     options::{Fanout, Source, seconds},
@@ -130,7 +131,7 @@ pub(super) fn deliver(
             Pace::Rate(rate) => due(begun.elapsed(), rate),
         };
         while sent < allowed.min(count) {
-            publisher.publish(&source.message(swarm.tally.now_ns()));
+            publisher.publish(&source.message(mark::now_ns()));
             sent += 1;
         }
         publisher.flush()?;

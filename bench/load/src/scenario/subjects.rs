@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{begin, note_connections, note_times};
 use crate::{
     client::{NUMBER, Role},
+    mark,
     measurement::Measurement,
     meter::Meter,
     options::{Subjects, seconds},
@@ -89,7 +90,7 @@ fn publish(
                 &((number + number / open) % options.each).to_string(),
             );
         let wanted = swarm.tally.marks + receivers;
-        publisher.publish_to(&subject, &options.source.message(swarm.tally.now_ns()));
+        publisher.publish_to(&subject, &options.source.message(mark::now_ns()));
         publisher.flush()?;
         let deadline = Instant::now() + STALL_MAX;
         while swarm.tally.marks < wanted {
