@@ -7,19 +7,24 @@ use anyhow::{Result, bail, ensure};
 use memchr::memmem;
 
 use crate::{
+    deflate,
     frame::{Opcode, Part, Reader, encode},
     mark::Scanner,
+    tally::Tally,
 };
 
 /// The key of every handshake, from RFC 6455, section 1.3, and the answer that proves it was read.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// What stands in a path or a subject for a client's number.
+pub const NUMBER: &str = "{n}";
+
+/// The offer of permessage-deflate (RFC 7692) that Chromium and Firefox make.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+
 /// The longest answer to a handshake that is waited for.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-
-/// Latencies that are kept; later ones are only counted.
-const LATENCIES_MAX: usize = 4_000_000;
 
 /// What clients do by themselves, besides answering pings.
 #[derive(Debug)]
@@ -35,81 +40,6 @@ pub enum Role {
         /// How many more are to be sent, by all clients together.
         left: u64,
     },
-}
-
-/// What all clients have seen.
-#[derive(Debug)]
-pub struct Tally {
-    /// The start of time in stamps.
-    pub epoch: Instant,
-    /// Connections that are open.
-    pub open: usize,
-    /// Connections that failed, or that the server ended.
-    pub lost: usize,
-    /// Connections that ended as they should.
-    pub closed: u64,
-    /// Frames that carried a message or a piece of one.
-    pub frames: u64,
-    /// Marks, and so messages.
-    pub marks: u64,
-    /// Bytes of payload in frames with messages.
-    pub payload_bytes: u64,
-    /// Pings from the server.
-    pub pings: u64,
-    /// Microseconds from publication to arrival.
-    pub latencies_us: Vec<u32>,
-    /// Microseconds from the first SYN to the whole answer.
-    pub handshakes_us: Vec<u32>,
-    /// The first thing that went wrong.
-    pub trouble: Option<String>,
-}
-
-impl Tally {
-    /// Nothing seen yet.
-    pub fn new() -> Self {
-        Self {
-            epoch: Instant::now(),
-            open: 0,
-            lost: 0,
-            closed: 0,
-            frames: 0,
-            marks: 0,
-            payload_bytes: 0,
-            pings: 0,
-            latencies_us: Vec::new(),
-            handshakes_us: Vec::new(),
-            trouble: None,
-        }
-    }
-
-    /// Forgets the messages that have come, so that counting starts anew.
-    pub fn forget_messages(&mut self) {
-        self.frames = 0;
-        self.marks = 0;
-        self.payload_bytes = 0;
-        self.latencies_us.clear();
-    }
-
-    /// The time in stamps.
-    pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn mark(&mut self, stamp_ns: Option<u64>) {
-        self.marks += 1;
-        if let Some(stamp_ns) = stamp_ns
-            && self.latencies_us.len() < LATENCIES_MAX
-        {
-            self.latencies_us
-                .push((self.now_ns().saturating_sub(stamp_ns) / 1000) as u32);
-        }
-    }
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// How far a connection has come.
@@ -133,21 +63,38 @@ pub enum Next {
 /// What every client says first, and what it is there for.
 #[derive(Debug)]
 pub struct Script {
-    /// The head of the handshake.
+    /// The head of the handshake. [`NUMBER`] in it stands for the client's number.
     pub request: Vec<u8>,
+    /// Whether it offers compression, which the server then must take.
+    pub compress: bool,
     /// Frames that follow it.
     pub greetings: Vec<u8>,
     /// What it does later.
     pub role: Role,
 }
 
-/// The head of a handshake for this path.
-pub fn request(path: &str) -> Vec<u8> {
+/// The head of a handshake for this path, with or without the offer of compression that browsers make.
+pub fn request(path: &str, compress: bool) -> Vec<u8> {
+    let offer = if compress { OFFER } else { "" };
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
     )
     .into_bytes()
+}
+
+impl Script {
+    /// The head of the handshake of the client with this number.
+    pub fn request_of(&self, number: usize) -> Vec<u8> {
+        match memmem::find(&self.request, NUMBER.as_bytes()) {
+            Some(at) => {
+                let (before, rest) = self.request.split_at(at);
+                let after = rest.get(NUMBER.len()..).unwrap_or_default();
+                [before, number.to_string().as_bytes(), after].concat()
+            }
+            None => self.request.clone(),
+        }
+    }
 }
 
 /// The state of one connection.
@@ -158,17 +105,22 @@ pub struct Client {
     scanner: Scanner,
     /// The payload of the control frame that is being read.
     control: Vec<u8>,
+    /// The compressed message that is being read, where this client inflates: only a sample of them
+    /// does, so that this costs little.
+    sample: Option<Vec<u8>>,
     dialled: Instant,
 }
 
 impl Client {
-    /// A connection that has just been dialled.
-    pub fn new() -> Self {
+    /// A connection that has just been dialled. Of compressed messages, only a client that inflates
+    /// reads the stamps; the others count them.
+    pub fn new(inflates: bool) -> Self {
         Self {
             stage: Stage::Handshake(Vec::new()),
             reader: Reader::default(),
             scanner: Scanner::default(),
             control: Vec::new(),
+            sample: inflates.then(Vec::new),
             dialled: Instant::now(),
         }
     }
@@ -214,7 +166,11 @@ impl Client {
             match part {
                 Part::Payload(opcode, piece) if opcode.is_data() => {
                     tally.payload_bytes += piece.len() as u64;
-                    self.scanner.scan(piece, |stamp_ns| tally.mark(stamp_ns));
+                    if !self.reader.compressed() {
+                        self.scanner.scan(piece, |stamp_ns| tally.mark(stamp_ns));
+                    } else if let Some(sample) = &mut self.sample {
+                        sample.extend(piece);
+                    }
                 }
                 Part::Payload(_, piece) => self.control.extend(piece),
                 Part::End(opcode) => {
@@ -244,6 +200,10 @@ impl Client {
                 String::from_utf8_lossy(line)
             );
         }
+        ensure!(
+            !script.compress || deflate::accepted(answer),
+            "the offer of compression is not accepted"
+        );
         self.stage = Stage::Open;
         tally.open += 1;
         tally
@@ -266,6 +226,9 @@ impl Client {
         match opcode {
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 tally.frames += 1;
+                if self.reader.compressed() {
+                    self.compressed_end(tally)?;
+                }
                 if let Role::SendAgain { frame, left } = &mut script.role
                     && *left > 0
                 {
@@ -288,11 +251,17 @@ impl Client {
         }
         Ok(Next::Stay)
     }
-}
 
-impl Default for Client {
-    fn default() -> Self {
-        Self::new()
+    /// Counts a compressed message: by its marks where it is inflated, otherwise as one.
+    fn compressed_end(&mut self, tally: &mut Tally) -> Result<()> {
+        tally.compressed += 1;
+        let Some(sample) = &mut self.sample else {
+            tally.mark(None);
+            return Ok(());
+        };
+        let message = deflate::inflate(&std::mem::take(sample))?;
+        self.scanner.scan(&message, |stamp_ns| tally.mark(stamp_ns));
+        Ok(())
     }
 }
 
@@ -309,10 +278,11 @@ mod tests {
         for chunk in 1..=input.len() {
             let mut script = Script {
                 request: Vec::new(),
+                compress: false,
                 greetings: Vec::new(),
                 role: role(),
             };
-            let (mut client, mut tally, mut out) = (Client::new(), Tally::new(), Vec::new());
+            let (mut client, mut tally, mut out) = (Client::new(false), Tally::new(), Vec::new());
             let mut next = Next::Stay;
             for bytes in input.chunks(chunk) {
                 next = client
@@ -353,6 +323,49 @@ mod tests {
     }
 
     #[test]
+    fn a_number_stands_in_the_path() {
+        let script = Script {
+            request: request("/own/{n}", false),
+            compress: false,
+            greetings: Vec::new(),
+            role: Role::Listen,
+        };
+        assert!(
+            script
+                .request_of(17)
+                .starts_with(b"GET /own/17 HTTP/1.1\r\n")
+        );
+    }
+
+    #[test]
+    fn a_compressed_message_is_counted_once_and_a_sample_is_inflated() {
+        // "@@T" and sixteen digits in a stored block, as RFC 7692, section 7.2.3.3 shows one.
+        let body = b"@@T0000000000000001";
+        let stored = [&[0x00, 19, 0, 0xec, 0xff], &body[..], &[0x00]].concat();
+        let accepted = [
+            &ANSWER[..ANSWER.len() - 2],
+            b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n",
+        ]
+        .concat();
+        let input = [&accepted, &[0xc1, stored.len() as u8][..], &stored].concat();
+        for (inflates, latencies) in [(true, 1), (false, 0)] {
+            let mut script = Script {
+                request: Vec::new(),
+                compress: true,
+                greetings: Vec::new(),
+                role: Role::Listen,
+            };
+            let mut tally = Tally::new();
+            let next = Client::new(inflates)
+                .handle(&input, &mut script, &mut tally, &mut Vec::new())
+                .unwrap();
+            assert_eq!(next, Next::Stay);
+            let seen = (tally.marks, tally.compressed, tally.latencies_us.len());
+            assert_eq!(seen, (1, 1, latencies));
+        }
+    }
+
+    #[test]
     fn a_refusal_and_an_early_close_are_troubles() {
         for (input, expected) in [
             (
@@ -366,11 +379,12 @@ mod tests {
         ] {
             let mut script = Script {
                 request: Vec::new(),
+                compress: false,
                 greetings: Vec::new(),
                 role: Role::Listen,
             };
             let answer =
-                Client::new().handle(&input, &mut script, &mut Tally::new(), &mut Vec::new());
+                Client::new(false).handle(&input, &mut script, &mut Tally::new(), &mut Vec::new());
             assert_eq!(answer.unwrap_err().to_string(), expected);
         }
     }

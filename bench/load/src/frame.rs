@@ -97,6 +97,7 @@ pub struct Reader {
     header_length: u8,
     /// The frame whose payload is being read, and how much of it is to come.
     body: Option<(u8, u64)>,
+    compressed: bool,
 }
 
 impl Reader {
@@ -124,6 +125,11 @@ impl Reader {
         }
     }
 
+    /// Whether the frame whose header came last has the bit of a compressed message, RSV1.
+    pub const fn compressed(&self) -> bool {
+        self.compressed
+    }
+
     /// Adds a byte to the header: its opcode and the payload's length once it is complete.
     fn header_byte(&mut self, byte: u8) -> Option<(u8, u64)> {
         if let Some(slot) = self.header.get_mut(usize::from(self.header_length)) {
@@ -140,6 +146,7 @@ impl Reader {
             return None;
         }
         let bits = first & 0x0f;
+        self.compressed = first & 0x40 != 0;
         self.header_length = 0;
         Some((bits, length))
     }

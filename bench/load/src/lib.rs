@@ -4,9 +4,11 @@
 //! machine that it shares with what it measures. In the order in which the data flows:
 //!
 //! - [`options`]: what was typed
-//! - [`frame`], [`mark`]: bytes from the wire into frames, and the timestamps in their payloads
-//! - [`client`]: one connection, from its handshake on
+//! - [`frame`], [`deflate`], [`mark`]: bytes from the wire into frames, and the timestamps in their
+//!   payloads
+//! - [`client`], [`tally`]: one connection, from its handshake on, and what all have seen
 //! - [`swarm`]: all of them, and their sockets
+//! - [`single`], [`stalled`]: connections by themselves, whose times are measured or which do not read
 //! - [`publisher`]: messages into NATS
 //! - [`process`], [`machine`], [`meter`]: what the kernel says about the server and everything else
 //! - [`scenario`]: a function for each mode, which drives the above
@@ -14,11 +16,16 @@
 
 pub mod options;
 
+pub mod deflate;
 pub mod frame;
 pub mod mark;
 
 pub mod client;
 pub mod swarm;
+pub mod tally;
+
+pub mod single;
+pub mod stalled;
 
 pub mod publisher;
 

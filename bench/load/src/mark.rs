@@ -3,7 +3,10 @@
 //! A delivery is counted by its mark, so that a server which puts several messages into one frame,
 //! or one into several, counts right.
 
+use std::time::Duration;
+
 use memchr::memmem;
+use nix::time::ClockId;
 
 const MARK: &[u8; 3] = b"@@T";
 const STAMP_DIGITS: usize = 16;
@@ -11,10 +14,71 @@ const STAMP_DIGITS: usize = 16;
 /// What surrounds the filling of a message: its shortest form, and so the least size.
 const MESSAGE_BYTES_MIN: usize = 6 + MARK.len() + STAMP_DIGITS + 7 + 2;
 
+/// The time in stamps: nanoseconds of the machine's monotonic clock, which is the same in all processes.
+pub fn now_ns() -> u64 {
+    // Every Linux has this clock.
+    let now = ClockId::CLOCK_MONOTONIC
+        .now()
+        .map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A JSON message of `size` bytes, or a few more if that is too few, which carries the time.
 pub fn message(stamp_ns: u64, size: usize) -> Vec<u8> {
     let filling = "x".repeat(size.saturating_sub(MESSAGE_BYTES_MIN));
     format!(r#"{{"t":"@@T{stamp_ns:016x}","p":"{filling}"}}"#).into_bytes()
+}
+
+/// An order as a shop would publish it, of up to `size` bytes, which carries the time. What varies
+/// from order to order varies with the time, so that it compresses as such messages do.
+pub fn order(stamp_ns: u64, size: usize) -> Vec<u8> {
+    const NAMES: [&str; 8] = [
+        "Wireless keyboard",
+        "USB-C cable, 2 m",
+        "Desk lamp",
+        "Notebook, A5, ruled",
+        "Espresso cups, set of 4",
+        "Rain jacket",
+        "Phone case",
+        "Trail map, 1:50,000",
+    ];
+    const STATES: [&str; 4] = ["accepted", "packed", "shipped", "delivered"];
+    const END: &str = "]}";
+    let mut state = stamp_ns | 1;
+    let mut any = |below: u64| {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let pick = |from: &[&'static str], at: u64| from.get(at as usize).copied().unwrap_or_default();
+    let mut text = format!(
+        r#"{{"t":"@@T{stamp_ns:016x}","event":"order.updated","order":"{:08x}-{:04x}","customer":{},"state":"{}","items":["#,
+        any(1 << 32),
+        any(1 << 16),
+        any(1_000_000),
+        pick(&STATES, any(4)),
+    );
+    loop {
+        let item = format!(
+            r#"{{"sku":"A-{:06}","name":"{}","quantity":{},"price":"{}.{:02}","currency":"EUR","inStock":{}}}"#,
+            any(1_000_000),
+            pick(&NAMES, any(8)),
+            any(9) + 1,
+            any(200) + 1,
+            any(100),
+            any(2) == 1,
+        );
+        if text.len() + 1 + item.len() + END.len() > size {
+            break;
+        }
+        if !text.ends_with('[') {
+            text.push(',');
+        }
+        text += &item;
+    }
+    (text + END).into_bytes()
 }
 
 /// Finds marks in pieces of a payload.
@@ -78,6 +142,19 @@ mod tests {
         assert!(text.starts_with(br#"{"t":"@@T0000000000001234","p":"xx"#));
         assert!(text.ends_with(br#"xx"}"#));
         assert_eq!(message(0, 0).len(), MESSAGE_BYTES_MIN);
+    }
+
+    #[test]
+    fn an_order_is_json_of_about_the_size_that_was_asked_for() {
+        for stamp in [0, 17, 1_000_000_007] {
+            let text = order(stamp, 1024);
+            let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+            assert!(read["items"].as_array().unwrap().len() > 5);
+            assert!((900..=1024).contains(&text.len()), "{} bytes", text.len());
+            let mut stamps = Vec::new();
+            Scanner::default().scan(&text, |found| stamps.push(found));
+            assert_eq!(stamps, [Some(stamp)]);
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub struct Cost {
     pub wall: Duration,
     /// The server's CPU time.
     pub cpu: Duration,
+    /// How many cores the loader and its bystanders kept busy on average.
+    pub ours_cores: f64,
     /// How many cores others kept busy on average. Far above zero, the figures are noise.
     pub others_cores: f64,
 }
@@ -56,6 +58,7 @@ impl Meter {
         Ok(Cost {
             wall,
             cpu,
+            ours_cores: ours.as_secs_f64() / wall.as_secs_f64(),
             others_cores: others.as_secs_f64() / wall.as_secs_f64(),
         })
     }
@@ -66,6 +69,7 @@ impl Cost {
     /// `count` pieces of work called `piece`, and the noise.
     pub fn note(&self, measurement: &mut Measurement, piece: &str, count: u64) {
         measurement.set("seconds", self.wall.as_secs_f64());
+        measurement.set("ours_cores", self.ours_cores);
         measurement.set("others_cores", self.others_cores);
         if count > 0 {
             let count = count as f64;

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
-use crate::frame::Opcode;
+use crate::{frame::Opcode, mark};
 
 /// Loads a WebSocket server and prints what that cost it, as a line of JSON.
 #[derive(Debug, Parser)]
@@ -29,6 +29,14 @@ pub enum Mode {
     Echo(Echo),
     /// Memory of the server and of the kernel, step by step.
     Weight(Weight),
+    /// Memory for more and more connections.
+    Ramp(Ramp),
+    /// Connects many clients at the same moment and drops them, again and again.
+    Storm(Storm),
+    /// Connects clients that subscribe to much, and publishes to one subject after the other.
+    Subjects(Subjects),
+    /// How long others wait while messages go out to many.
+    Meanwhile(Meanwhile),
 }
 
 /// The server, and how a client gets what it is to get.
@@ -43,9 +51,12 @@ pub struct Target {
     /// The server's port on 127.0.0.1.
     #[arg(long)]
     pub port: u16,
-    /// The path of the handshake.
+    /// The path of the handshake; `{n}` in it stands for the client's number, from 0.
     #[arg(long, default_value = "/")]
     pub path: String,
+    /// Offer permessage-deflate as browsers do. The server must take it.
+    #[arg(long)]
+    pub compress: bool,
     /// The server's processes, whose CPU time and memory are measured.
     #[arg(long = "pid", value_delimiter = ',', required = true)]
     pub pids: Vec<i32>,
@@ -88,6 +99,20 @@ pub struct Source {
     /// The size of a message, in bytes: JSON that carries a timestamp.
     #[arg(long, default_value_t = 128)]
     pub size: usize,
+    /// Orders of a shop, of up to that size, instead of a timestamp with filling.
+    #[arg(long)]
+    pub orders: bool,
+}
+
+impl Source {
+    /// A message that carries this time.
+    pub fn message(&self, stamp_ns: u64) -> Vec<u8> {
+        if self.orders {
+            mark::order(stamp_ns, self.size)
+        } else {
+            mark::message(stamp_ns, self.size)
+        }
+    }
 }
 
 /// Options of `fanout`.
@@ -114,6 +139,13 @@ pub struct Fanout {
     /// Seconds between the last handshake and the first message.
     #[arg(long, default_value_t = 2)]
     pub settle: u64,
+    /// Connections beside those of `--conns` that never read. At the end the server must have closed
+    /// them, as proof that they did stall.
+    #[arg(long, default_value_t = 0)]
+    pub stalled: usize,
+    /// Seconds after which the server closes them.
+    #[arg(long, default_value_t = 15)]
+    pub write_wait: u64,
 }
 
 /// Options of `churn`.
@@ -159,6 +191,82 @@ pub struct Weight {
     pub ping_period: u64,
 }
 
+/// Options of `ramp`.
+#[derive(Debug, Clone, Args)]
+pub struct Ramp {
+    /// The server, freshly started.
+    #[command(flatten)]
+    pub target: Target,
+    /// Connections at which memory is measured, ascending.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1000,2000,5000,10000,18000"
+    )]
+    pub counts: Vec<usize>,
+    /// Seconds between the last handshake and the measurement.
+    #[arg(long, default_value_t = 2)]
+    pub settle: u64,
+}
+
+/// Options of `storm`.
+#[derive(Debug, Clone, Args)]
+pub struct Storm {
+    /// The server, freshly started; `--conns` is how many connect at once.
+    #[command(flatten)]
+    pub target: Target,
+    /// Storms, one after the other.
+    #[arg(long, default_value_t = 10)]
+    pub storms: u32,
+    /// Seconds after the last one until memory is measured for the last time.
+    #[arg(long, default_value_t = 5)]
+    pub settle: u64,
+}
+
+/// Options of `subjects`.
+#[derive(Debug, Clone, Args)]
+pub struct Subjects {
+    /// The server, freshly started.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where messages enter. In the subject, `{n}` stands for a client's number and `{k}` for one of
+    /// its subjects: with `{n}` a message is for that client alone, otherwise for all.
+    #[command(flatten)]
+    pub source: Source,
+    /// How many subjects a client has: `{k}` is below it.
+    #[arg(long, default_value_t = 1)]
+    pub each: u64,
+    /// Messages, one after the other, to one subject after the other.
+    #[arg(long, default_value_t = 1000)]
+    pub msgs: u64,
+    /// Seconds between the last handshake and the first message.
+    #[arg(long, default_value_t = 2)]
+    pub settle: u64,
+}
+
+/// Options of `meanwhile`.
+#[derive(Debug, Clone, Args)]
+pub struct Meanwhile {
+    /// The server; its clients get the messages.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where messages enter.
+    #[command(flatten)]
+    pub source: Source,
+    /// Messages under way at most.
+    #[arg(long, default_value_t = 4)]
+    pub window: u64,
+    /// The path that others connect to.
+    #[arg(long, default_value = "/echo")]
+    pub probe_path: String,
+    /// The port on 127.0.0.1 where `GET /livez` is answered.
+    #[arg(long)]
+    pub admin: u16,
+    /// Seconds of probing: so long without messages, and so long with them.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+}
+
 /// A message that a client sends once it is connected.
 #[derive(Debug, Clone)]
 pub struct Greeting {
@@ -193,6 +301,10 @@ impl Mode {
             Self::Churn(options) => &options.target,
             Self::Echo(options) => &options.target,
             Self::Weight(options) => &options.target,
+            Self::Ramp(options) => &options.target,
+            Self::Storm(options) => &options.target,
+            Self::Subjects(options) => &options.target,
+            Self::Meanwhile(options) => &options.target,
         }
     }
 }

@@ -44,6 +44,17 @@ impl Processes {
             .sum()
     }
 
+    /// The descriptors they have open.
+    pub fn descriptors(&self) -> Result<usize> {
+        let count = |pid| {
+            let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+            entries
+                .map(Iterator::count)
+                .with_context(|| format!("the descriptors of process {pid}"))
+        };
+        self.pids.iter().map(count).sum()
+    }
+
     /// The memory they hold.
     pub fn resident(&self) -> Result<Resident> {
         let mut sum = Resident::default();

@@ -50,8 +50,15 @@ impl Publisher {
 
     /// Adds a message to those that [`flush`](Self::flush) sends.
     pub fn publish(&mut self, payload: &[u8]) {
+        let subject = std::mem::take(&mut self.subject);
+        self.publish_to(&subject, payload);
+        self.subject = subject;
+    }
+
+    /// The same for another subject.
+    pub fn publish_to(&mut self, subject: &str, payload: &[u8]) {
         self.batch
-            .extend(format!("PUB {} {}\r\n", self.subject, payload.len()).as_bytes());
+            .extend(format!("PUB {subject} {}\r\n", payload.len()).as_bytes());
         self.batch.extend(payload);
         self.batch.extend(b"\r\n");
     }

@@ -4,14 +4,20 @@ mod churn;
 mod echo;
 mod fanout;
 mod idle;
+mod meanwhile;
+mod ramp;
+mod storm;
+mod subjects;
 mod weight;
 
 use anyhow::Result;
 
 use crate::{
-    client::Tally,
-    measurement::Measurement,
+    machine::KernelMemory,
+    measurement::{Measurement, Step},
     options::{Mode, Options, Target},
+    process::Processes,
+    tally::Tally,
 };
 
 /// Does what was asked for.
@@ -22,6 +28,10 @@ pub fn run(options: &Options) -> Result<Measurement> {
         Mode::Churn(options) => churn::run(options),
         Mode::Echo(options) => echo::run(options),
         Mode::Weight(options) => weight::run(options),
+        Mode::Ramp(options) => ramp::run(options),
+        Mode::Storm(options) => storm::run(options),
+        Mode::Subjects(options) => subjects::run(options),
+        Mode::Meanwhile(options) => meanwhile::run(options),
     }
 }
 
@@ -47,6 +57,26 @@ fn note_connections(measurement: &mut Measurement, tally: &Tally) {
     measurement.set("open", tally.open as f64);
     measurement.set("connections_lost", tally.lost as f64);
     measurement.trouble.clone_from(&tally.trouble);
+}
+
+/// Notes the memory of the server and of the kernel as a step of this name.
+fn note_step(
+    measurement: &mut Measurement,
+    name: &str,
+    server: &Processes,
+    tally: &Tally,
+) -> Result<()> {
+    let (resident, kernel) = (server.resident()?, KernelMemory::now()?);
+    measurement.steps.push(Step {
+        name: name.to_owned(),
+        connections: tally.open,
+        resident_bytes: resident.total,
+        anonymous_bytes: resident.anonymous,
+        slab_bytes: kernel.slab,
+        slab_unreclaimable_bytes: kernel.slab_unreclaimable,
+        tcp_buffer_bytes: kernel.tcp_buffers,
+    });
+    Ok(())
 }
 
 /// Notes the median and the 99th percentile of these times, and the longest.

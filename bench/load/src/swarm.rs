@@ -21,9 +21,10 @@ use nix::{
 };
 
 use crate::{
-    client::{Client, Next, Role, Script, Tally, request},
+    client::{Client, Next, Role, Script, request},
     frame::encode,
     options::Target,
+    tally::Tally,
 };
 
 /// Source addresses, 127.0.1.1 and following: one has some 28,000 ports to one destination.
@@ -34,6 +35,9 @@ const EVENTS_MAX: usize = 1024;
 
 /// What is read from a socket at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
+
+/// Of compressed messages, every so manieth client inflates its own.
+const INFLATING: usize = 64;
 
 /// How long nothing may happen while clients connect.
 const STALL_MAX: Duration = Duration::from_secs(20);
@@ -76,7 +80,8 @@ impl Swarm {
         Ok(Self {
             tally: Tally::new(),
             script: Script {
-                request: request(&target.path),
+                request: request(&target.path, target.compress),
+                compress: target.compress,
                 greetings,
                 role,
             },
@@ -176,7 +181,7 @@ impl Swarm {
         if let Some(seat) = self.seats.get_mut(slot) {
             *seat = Some(Seat {
                 stream,
-                client: Client::new(),
+                client: Client::new(self.script.compress && slot.is_multiple_of(INFLATING)),
                 connected: false,
                 unsent: Vec::new(),
             });
@@ -289,7 +294,7 @@ impl Seat {
                 return Err(error).context("connect");
             }
             self.connected = true;
-            self.unsent.clone_from(&script.request);
+            self.unsent = script.request_of(slot);
             self.flush(epoll, slot)?;
         } else if flags.contains(EpollFlags::EPOLLOUT) {
             self.flush(epoll, slot)?;

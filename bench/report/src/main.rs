@@ -3,11 +3,16 @@
 //! - [`about`]: the machine and the programs
 //! - [`runs`]: measurements by scenario and server, medians and ratios
 //! - [`mod@goals`]: what the project holds itself to
-//! - [`mod@tables`]: the text
+//! - [`forms`], [`mod@tables`], [`steps`]: the text
+//! - [`mod@plots`], [`plot`]: the pictures
 
 mod about;
+mod forms;
 mod goals;
+mod plot;
+mod plots;
 mod runs;
+mod steps;
 mod tables;
 
 use std::{fs, path::PathBuf};
@@ -16,7 +21,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde_json::json;
 
-use crate::{about::About, goals::goals, runs::Runs};
+use crate::{about::About, goals::goals, plots::plots, runs::Runs};
 
 /// Makes the tables of a benchmark run.
 #[derive(Debug, Parser)]
@@ -24,7 +29,7 @@ struct Args {
     /// The measurements, a line of JSON each, in the order in which they were made.
     #[arg(long)]
     rows: PathBuf,
-    /// Where the tables go: `.md` and `.json` are added.
+    /// Where the tables go: `.md` and `.json` are added, and `-memory.svg` and so on for the plots.
     #[arg(long)]
     out: PathBuf,
     /// The heading.
@@ -53,6 +58,12 @@ fn main() -> Result<()> {
 
     let mut markdown = tables::heading(&args.title, &about, &args.command, args.quick, &runs);
     markdown += &tables::goals(&goals);
+    let name = args.out.file_name().unwrap_or_default().to_string_lossy();
+    for (plot, title, svg) in plots(&runs) {
+        fs::write(format!("{}-{plot}.svg", args.out.display()), svg)
+            .context("cannot write a plot")?;
+        markdown += &format!("\n![{title}]({name}-{plot}.svg)\n");
+    }
     markdown += &tables::scenarios(&runs);
     if let Some(file) = &args.sizes {
         let sizes = fs::read_to_string(file).with_context(|| file.display().to_string())?;

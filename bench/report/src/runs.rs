@@ -48,6 +48,23 @@ impl Runs {
         names
     }
 
+    /// The servers of a scenario: those that every table has in their order, and then others.
+    pub(crate) fn servers<'a>(&'a self, scenario: &str) -> Vec<&'a str> {
+        let mut names: Vec<&str> = Vec::new();
+        for measurement in self.all.iter().filter(|it| it.scenario == scenario) {
+            if !names.contains(&measurement.server.as_str()) {
+                names.push(&measurement.server);
+            }
+        }
+        names.sort_by_key(|name| {
+            SERVERS
+                .iter()
+                .position(|it| it == name)
+                .unwrap_or(SERVERS.len())
+        });
+        names
+    }
+
     /// The rounds of a scenario with a server.
     pub(crate) fn of<'a>(
         &'a self,

@@ -1,107 +1,15 @@
 //! Markdown.
 
-use load::measurement::{Measurement, Step};
-
 use crate::{
     about::About,
+    forms::{Form, form},
     goals::Goal,
     runs::{Runs, SERVERS, Spread},
+    steps,
 };
 
 /// Cores that others may keep busy before the figures are called noise.
 const OTHERS_CORES_MAX: f64 = 0.2;
-
-/// A column: its heading, its figure, what that is divided by, and the decimals.
-type Column = (&'static str, &'static str, f64, usize);
-
-const MEMORY: &[Column] = &[
-    ("RSS fresh, MB", "rss_fresh_bytes", 1e6, 1),
-    ("settled, MB", "rss_settled_bytes", 1e6, 1),
-    ("after the messages, MB", "rss_bytes", 1e6, 1),
-    ("pings each", "pings_per_connection", 1.0, 1),
-    (
-        "idle CPU, µs per connection and second",
-        "idle_cpu_us_per_connection_and_s",
-        1.0,
-        2,
-    ),
-    ("lost", "lost", 1.0, 0),
-];
-const IDLE: &[Column] = &[
-    ("CPU per connection, µs", "cpu_us_per_connection", 1.0, 1),
-    (
-        "RSS per connection, bytes",
-        "rss_bytes_per_connection",
-        1.0,
-        0,
-    ),
-    (
-        "machine per connection, bytes",
-        "machine_bytes_per_connection",
-        1.0,
-        0,
-    ),
-    ("connections/s", "rate_per_s", 1.0, 0),
-    ("handshake p50, ms", "handshake_p50_us", 1e3, 1),
-    ("p99, ms", "handshake_p99_us", 1e3, 1),
-];
-const DELIVERY: &[Column] = &[
-    ("CPU per delivery, µs", "cpu_us_per_delivery", 1.0, 2),
-    ("deliveries/s", "rate_per_s", 1.0, 0),
-    ("p50, ms", "delivery_p50_us", 1e3, 2),
-    ("p99, ms", "delivery_p99_us", 1e3, 2),
-    ("frames per delivery", "frames_per_delivery", 1.0, 2),
-    ("lost", "lost", 1.0, 0),
-];
-const ECHO: &[Column] = &[
-    ("CPU per message, µs", "cpu_us_per_message", 1.0, 2),
-    ("messages/s", "rate_per_s", 1.0, 0),
-];
-const CHURN: &[Column] = &[
-    ("CPU per connection, µs", "cpu_us_per_connection", 1.0, 1),
-    ("connections/s", "rate_per_s", 1.0, 0),
-    ("handshake p50, ms", "handshake_p50_us", 1e3, 1),
-    ("p99, ms", "handshake_p99_us", 1e3, 1),
-];
-
-/// What a scenario was, the figure that servers are compared by, and its columns.
-fn form(scenario: &str) -> Option<(String, &'static str, &'static [Column])> {
-    let mut parts = scenario.split('-');
-    Some(match parts.next()? {
-        "memory" => (
-            "Memory: connections settle, then 16 messages to each; one fresh process at a time"
-                .to_owned(),
-            "rss_bytes",
-            MEMORY,
-        ),
-        "idle" => (
-            "Set-up and subscription: 10,000 connections to a fresh process".to_owned(),
-            "cpu_us_per_connection",
-            IDLE,
-        ),
-        "fanout" => {
-            let (connections, window) = (parts.next()?, parts.next()?);
-            let title = format!("Fan-out: {connections} connections, window {window}, 128 bytes");
-            (title, "cpu_us_per_delivery", DELIVERY)
-        }
-        "open" => (
-            "Open loop: 5,000 connections, 8 messages a second".to_owned(),
-            "cpu_us_per_delivery",
-            DELIVERY,
-        ),
-        "echo" => (
-            "Echo: 100 connections, one message of 64 bytes under way on each".to_owned(),
-            "cpu_us_per_message",
-            ECHO,
-        ),
-        "churn" => (
-            "Set-up and close: 100 at a time".to_owned(),
-            "cpu_us_per_connection",
-            CHURN,
-        ),
-        _ => return None,
-    })
-}
 
 /// The top: machine, programs, command, and how quiet it was.
 pub(crate) fn heading(
@@ -180,18 +88,16 @@ pub(crate) fn scenarios(runs: &Runs) -> String {
         text += &fanout_overview(runs, &fanouts);
     }
     for name in names {
+        let all: Vec<_> = runs.all().iter().filter(|it| it.scenario == name).collect();
         if name.starts_with("weight-") {
-            text += &runs
-                .all()
-                .iter()
-                .filter(|it| it.scenario == name)
-                .map(weight)
-                .collect::<String>();
-        } else if let Some((title, primary, columns)) = form(name) {
-            text += &format!(
-                "\n## {title}\n\n{}",
-                comparison(runs, name, primary, columns)
-            );
+            text += &all.into_iter().map(steps::weight).collect::<String>();
+        } else if name == "meanwhile" {
+            text += &meanwhile(runs);
+        } else if let Some(form) = form(name) {
+            text += &format!("\n## {}\n\n{}", form.title, comparison(runs, name, &form));
+            if all.iter().any(|it| !it.steps.is_empty()) {
+                text += &steps::resident(&all);
+            }
         }
     }
     text
@@ -230,31 +136,31 @@ fn fanout_overview(runs: &Runs, fanouts: &[&str]) -> String {
     text
 }
 
-/// A row for each server, with its ratios to the floor and to gorilla.
-fn comparison(runs: &Runs, scenario: &str, primary: &str, columns: &[Column]) -> String {
+/// A row for each server, with its ratios to those that it is compared with.
+fn comparison(runs: &Runs, scenario: &str, form: &Form) -> String {
     let mut text = "| |".to_owned();
-    for (heading, ..) in columns {
+    for (heading, ..) in form.columns {
         text += &format!(" {heading} |");
     }
-    text += " × floor | × gorilla |\n|---|";
-    text += &"---|".repeat(columns.len() + 2);
+    for peer in form.peers {
+        text += &format!(" × {peer} |");
+    }
+    text += "\n|---|";
+    text += &"---|".repeat(form.columns.len() + form.peers.len());
     text.push('\n');
     let mut troubles = String::new();
-    for server in SERVERS
-        .into_iter()
-        .filter(|server| runs.of(scenario, server).next().is_some())
-    {
+    for server in runs.servers(scenario) {
         text += &format!("| {server} |");
-        for (_, figure, unit, decimals) in columns {
+        for (_, figure, unit, decimals) in form.columns {
             let spread = runs.spread(scenario, server, figure);
             text += &spread.map_or(" – |".to_owned(), |it| {
                 format!(" {} |", number(it, *unit, *decimals))
             });
         }
-        for peer in ["floor", "gorilla"] {
+        for peer in form.peers {
             let ratio = runs
-                .ratio(scenario, primary, server, peer)
-                .filter(|_| server != peer);
+                .ratio(scenario, form.primary, server, peer)
+                .filter(|_| server != *peer);
             text += &ratio.map_or(" – |".to_owned(), |it| {
                 format!(" {} |", number(it, 1.0, 2))
             });
@@ -270,6 +176,38 @@ fn comparison(runs: &Runs, scenario: &str, primary: &str, columns: &[Column]) ->
     text + &troubles
 }
 
+/// What others wait for while messages go out to many, beside what they wait for usually.
+fn meanwhile(runs: &Runs) -> String {
+    let mut text = "\n## While messages go out to 18,000 connections, window 4\n\n\
+        | | usual p50, ms | p99, ms | longest, ms | meanwhile p50, ms | p99, ms | longest, ms |\n\
+        |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (act, heading) in [
+        ("accept", "connect and shake hands"),
+        ("ping", "ping until pong"),
+        ("livez", "GET /livez"),
+    ] {
+        text += &format!("| {heading} |");
+        for when in ["usual", "meanwhile"] {
+            for quantile in ["p50", "p99", "max"] {
+                let figure = format!("{when}_{act}_{quantile}_us");
+                let spread = runs.spread("meanwhile", "gateway", &figure);
+                text += &spread.map_or(" – |".to_owned(), |it| {
+                    format!(" {} |", number(it, 1e3, 2))
+                });
+            }
+        }
+        text.push('\n');
+    }
+    for trouble in runs
+        .of("meanwhile", "gateway")
+        .filter_map(|it| it.trouble.as_ref())
+    {
+        text += &format!("\n{trouble}\n");
+    }
+    text
+}
+
 /// The median, and the range where there is one.
 fn number(spread: Spread, unit: f64, decimals: usize) -> String {
     let show = |value: f64| format!("{:.decimals$}", value / unit);
@@ -279,60 +217,4 @@ fn number(spread: Spread, unit: f64, decimals: usize) -> String {
     } else {
         format!("{median} ({least}–{most})")
     }
-}
-
-/// A connection's weight, step by step and per connection.
-fn weight(measurement: &Measurement) -> String {
-    let what = measurement.scenario.trim_start_matches("weight-");
-    let mut text = format!(
-        "\n## Weight of a connection, {what}\n\n\
-         Kernel memory is for both ends; the loader holds the other one.\n\n\
-         | step | connections | RSS, MB | heap and stacks, MB | RSS per connection, bytes | slab per connection, bytes \
-         | of it not reclaimable | TCP buffers, MB |\n|---|---|---|---|---|---|---|---|\n"
-    );
-    let Some(fresh) = measurement.steps.first() else {
-        return text
-            + &format!(
-                "\n{}\n",
-                measurement.trouble.as_deref().unwrap_or("nothing measured")
-            );
-    };
-    for step in &measurement.steps {
-        let each = |part: fn(&Step) -> u64| slope(fresh, step, part);
-        let (rss, slab) = (each(|it| it.resident_bytes), each(|it| it.slab_bytes));
-        let unreclaimable = each(|it| it.slab_unreclaimable_bytes);
-        let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        text += &format!(
-            "| {} | {} | {:.1} | {:.1} | {rss} | {slab} | {unreclaimable} | {:.1} |\n",
-            step.name,
-            step.connections,
-            megabytes(step.resident_bytes),
-            megabytes(step.anonymous_bytes),
-            megabytes(step.tcp_buffer_bytes),
-        );
-    }
-    let step = |name: &str| measurement.steps.iter().find(|step| step.name == name);
-    if let (Some(half), Some(all)) = (step("half"), step("all")) {
-        let (heap, slab) = (
-            slope(half, all, |it| it.anonymous_bytes),
-            slope(half, all, |it| it.slab_bytes),
-        );
-        text += &format!(
-            "\nFrom {} to {} connections each added {heap} bytes of heap here and {slab} bytes in the kernel, both ends together.\n",
-            half.connections, all.connections
-        );
-    }
-    if let Some(trouble) = &measurement.trouble {
-        text += &format!("\n{trouble}\n");
-    }
-    text
-}
-
-/// Bytes for each connection that was added between two steps.
-fn slope(from: &Step, to: &Step, part: fn(&Step) -> u64) -> String {
-    if to.connections <= from.connections {
-        return "–".to_owned();
-    }
-    let added = (to.connections - from.connections) as f64;
-    format!("{:.0}", (part(to) as f64 - part(from) as f64) / added)
 }

@@ -10,9 +10,10 @@ use crate::{
     mark,
     measurement::Measurement,
     meter::Meter,
-    options::{Fanout, seconds},
+    options::{Fanout, Source, seconds},
     process::Processes,
     publisher::Publisher,
+    stalled::Stalled,
     swarm::Swarm,
 };
 
@@ -35,6 +36,7 @@ pub(super) fn run(options: &Fanout) -> Result<Measurement> {
     let fresh = server.resident()?;
     let mut swarm = Swarm::new(target, Role::Listen)?;
     swarm.connect_all(target.conns, target.at_once)?;
+    let stalled = Stalled::connect(target, options.stalled)?;
 
     let meter = Meter::start(target)?;
     swarm.rest(seconds(options.settle))?;
@@ -45,7 +47,7 @@ pub(super) fn run(options: &Fanout) -> Result<Measurement> {
     deliver(
         &mut swarm,
         &mut publisher,
-        options.source.size,
+        &options.source,
         options.warm,
         Pace::Window(1),
     )?;
@@ -61,18 +63,29 @@ pub(super) fn run(options: &Fanout) -> Result<Measurement> {
         .rate
         .map_or(Pace::Window(options.window), Pace::Rate);
     let meter = Meter::start(target)?;
-    let stalled = deliver(
+    let pause = deliver(
         &mut swarm,
         &mut publisher,
-        options.source.size,
+        &options.source,
         options.msgs,
         pace,
     )?;
     let mut cost = meter.cost()?;
-    cost.wall = cost.wall.saturating_sub(stalled);
+    cost.wall = cost.wall.saturating_sub(pause);
 
     let (delivered, wanted) = (swarm.tally.marks, options.msgs * open);
     cost.note(&mut measurement, "delivery", delivered);
+    ensure!(
+        !target.compress || swarm.tally.compressed == swarm.tally.frames,
+        "{} of {} frames are compressed",
+        swarm.tally.compressed,
+        swarm.tally.frames
+    );
+    if options.stalled > 0 {
+        swarm.rest(Stalled::patience(options.write_wait))?;
+        let bytes = stalled.must_be_closed()?;
+        measurement.set("stalled_bytes", bytes as f64);
+    }
     measurement.set("delivered", delivered as f64);
     measurement.set("lost", wanted as f64 - delivered as f64);
     measurement.set(
@@ -105,7 +118,7 @@ pub(super) fn run(options: &Fanout) -> Result<Measurement> {
 pub(super) fn deliver(
     swarm: &mut Swarm,
     publisher: &mut Publisher,
-    size: usize,
+    source: &Source,
     count: u64,
     pace: Pace,
 ) -> Result<Duration> {
@@ -118,7 +131,7 @@ pub(super) fn deliver(
             Pace::Rate(rate) => due(begun.elapsed(), rate),
         };
         while sent < allowed.min(count) {
-            publisher.publish(&mark::message(swarm.tally.now_ns(), size));
+            publisher.publish(&source.message(mark::now_ns()));
             sent += 1;
         }
         publisher.flush()?;

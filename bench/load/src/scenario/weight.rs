@@ -7,14 +7,13 @@ use anyhow::{Result, ensure};
 use super::{
     begin,
     fanout::{Pace, deliver},
-    note_connections,
+    note_connections, note_step,
 };
 use crate::{
     client::Role,
     frame::{Opcode, encode},
-    machine::KernelMemory,
     mark,
-    measurement::{Measurement, Step},
+    measurement::Measurement,
     options::{Weight, seconds},
     process::Processes,
     publisher::Publisher,
@@ -67,7 +66,7 @@ pub(super) fn run(options: &Weight) -> Result<Measurement> {
         deliver(
             &mut swarm,
             &mut publisher,
-            options.source.size,
+            &options.source,
             MESSAGES,
             Pace::Window(1),
         )?;
@@ -124,16 +123,6 @@ struct Scale {
 
 impl Scale {
     fn read(&mut self, name: &str, swarm: &Swarm) -> Result<()> {
-        let (resident, kernel) = (self.server.resident()?, KernelMemory::now()?);
-        self.measurement.steps.push(Step {
-            name: name.to_owned(),
-            connections: swarm.tally.open,
-            resident_bytes: resident.total,
-            anonymous_bytes: resident.anonymous,
-            slab_bytes: kernel.slab,
-            slab_unreclaimable_bytes: kernel.slab_unreclaimable,
-            tcp_buffer_bytes: kernel.tcp_buffers,
-        });
-        Ok(())
+        note_step(&mut self.measurement, name, &self.server, &swarm.tally)
     }
 }
