@@ -113,17 +113,17 @@ pub fn render(standalone: &Standalone) -> String {
 /// A client may take so long for the head of its request: the gateway's `handshakeTimeout`.
 const CLIENT_HEADER_TIMEOUT: NginxDuration = NginxDuration::from_secs(10);
 
-/// Spares each TLS socket 250 bytes of 30 KB; nginx's default is 512.
+/// Spares each TLS socket 0.3 KB of 30 KB, and one without TLS nothing; nginx's default is 512.
 const CONNECTION_POOL_BYTES: u32 = 256;
 
-/// A request takes some 8 KB of its pool in blocks of this size, which a socket keeps. With blocks of
-/// nginx's default, 4k, a proxied socket weighs 13.7 KB instead of 12.6 KB; blocks of 512 bytes to 1.5k
-/// make no difference.
+/// A request takes some 8 KB of its pool, in blocks of this size, and a socket keeps them: 13.6 KB in all
+/// instead of 15.1 KB with blocks of nginx's default, 4k. From 512 bytes to 1.5k it makes no difference.
 const REQUEST_POOL: NginxSize = NginxSize::from_kib(1);
 
 /// The head of the handshake stays in memory for the socket's life: in this buffer, or beside it in one
-/// of [`HEAD_MAX`] where it is longer. Of that, a token of 1.1 KB makes 18.7 KB with nginx's default of
-/// 1k, and 14.5 KB with this; a client without a token pays 1.0 KB for it. With 4k it would pay 3.1 KB.
+/// of [`HEAD_MAX`] where it is longer. With a token of 1.1 KB a socket weighs 15.0 KB instead of 19.6 KB
+/// with nginx's default of 1k; without one it weighs 1.0 KB more than with that. 4k would cost everyone
+/// 2.0 KB again.
 const HEAD_BUFFER: NginxSize = NginxSize::from_kib(2);
 
 /// The longest line of a head: what the gateway takes of a whole head (`HEAD_BYTES_MAX` there). With

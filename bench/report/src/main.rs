@@ -7,6 +7,7 @@
 
 mod about;
 mod goals;
+mod nginx;
 mod runs;
 mod tables;
 
@@ -54,6 +55,7 @@ fn main() -> Result<()> {
     let mut markdown = tables::heading(&args.title, &about, &args.command, args.quick, &runs);
     markdown += &tables::goals(&goals);
     markdown += &tables::scenarios(&runs);
+    markdown += &nginx::tables(&runs);
     if let Some(file) = &args.sizes {
         let sizes = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         markdown += &format!(
