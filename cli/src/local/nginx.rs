@@ -212,21 +212,38 @@ fn standalone(
         .iter()
         .map(|address| UpstreamAddress::try_from(*address))
         .collect();
-    let connections = gateway
-        .live
-        .limits
-        .connections
-        .saturating_mul(gateway.replicas);
     Ok(Standalone {
         exposure: gateway.exposure.clone(),
         listeners: Listeners::new(ListenerSettings { http, https })?,
         workers: workers?,
-        capacity: Capacity::for_sockets(connections, processes(), descriptors_max()),
+        capacity: capacity(gateway),
         directory: FilePath::from_path(directory)?,
         error_log: ErrorLog::Stderr,
         access_log: None,
         worker_shutdown_timeout: None,
     })
+}
+
+/// A sentence where nginx cannot hold the sockets that the workers may have together.
+pub fn shortage(gateway: &Gateway) -> Option<String> {
+    let (wanted, held) = (sockets(gateway), capacity(gateway).sockets_max());
+    (held < wanted).then(|| {
+        format!(
+            "nginx holds {held} of the {wanted} sockets that spec.limits.connectionsPerPod allows the workers \
+             together: a socket takes two files, and a process may open {} here (ulimit -Hn)",
+            descriptors_max()
+        )
+    })
+}
+
+fn capacity(gateway: &Gateway) -> Capacity {
+    Capacity::for_sockets(sockets(gateway), processes(), descriptors_max())
+}
+
+/// What the workers take together.
+fn sockets(gateway: &Gateway) -> u32 {
+    let each = gateway.live.limits.connections;
+    each.saturating_mul(gateway.replicas)
 }
 
 fn listen(addresses: &[SocketAddr]) -> Result<Vec<ListenAddress>, ValueError> {
