@@ -226,12 +226,15 @@ fn standalone(
 
 /// A sentence where nginx cannot hold the sockets that the workers may have together.
 pub fn shortage(gateway: &Gateway) -> Option<String> {
-    let (wanted, held) = (sockets(gateway), capacity(gateway).sockets_max());
+    shortage_of(sockets(gateway), capacity(gateway), descriptors_max())
+}
+
+fn shortage_of(wanted: u32, capacity: Capacity, descriptors_max: u32) -> Option<String> {
+    let held = capacity.sockets_max();
     (held < wanted).then(|| {
         format!(
             "nginx holds {held} of the {wanted} sockets that spec.limits.connectionsPerPod allows the workers \
-             together: a socket takes two files, and a process may open {} here (ulimit -Hn)",
-            descriptors_max()
+             together: a socket takes two files, and a process may open {descriptors_max} here (ulimit -Hn)"
         )
     })
 }
@@ -290,5 +293,19 @@ mod tests {
         assert_eq!(complaint(text), "unknown directive \"x\" in /c:3");
         assert_eq!(complaint("no such option\n"), "no such option");
         assert_eq!(complaint(""), "it says nothing");
+    }
+
+    #[test]
+    fn what_nginx_cannot_hold_is_told_and_nothing_else() {
+        let told = |sockets| {
+            let capacity = Capacity::for_sockets(sockets, NonZeroU16::MIN, 20_000);
+            shortage_of(sockets, capacity, 20_000)
+        };
+        assert_eq!(told(9_712), None);
+        let told = told(9_713).unwrap();
+        assert!(
+            told.starts_with("nginx holds 9712 of the 9713 sockets "),
+            "{told}"
+        );
     }
 }
