@@ -9,6 +9,7 @@
 mod about;
 mod forms;
 mod goals;
+mod nginx;
 mod plot;
 mod plots;
 mod runs;
@@ -65,6 +66,7 @@ fn main() -> Result<()> {
         markdown += &format!("\n![{title}]({name}-{plot}.svg)\n");
     }
     markdown += &tables::scenarios(&runs);
+    markdown += &nginx::tables(&runs);
     if let Some(file) = &args.sizes {
         let sizes = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         markdown += &format!(

@@ -212,21 +212,41 @@ fn standalone(
         .iter()
         .map(|address| UpstreamAddress::try_from(*address))
         .collect();
-    let connections = gateway
-        .live
-        .limits
-        .connections
-        .saturating_mul(gateway.replicas);
     Ok(Standalone {
         exposure: gateway.exposure.clone(),
         listeners: Listeners::new(ListenerSettings { http, https })?,
         workers: workers?,
-        capacity: Capacity::for_sockets(connections, processes(), descriptors_max()),
+        capacity: capacity(gateway),
         directory: FilePath::from_path(directory)?,
         error_log: ErrorLog::Stderr,
         access_log: None,
         worker_shutdown_timeout: None,
     })
+}
+
+/// A sentence where nginx cannot hold the sockets that the workers may have together.
+pub fn shortage(gateway: &Gateway) -> Option<String> {
+    shortage_of(sockets(gateway), capacity(gateway), descriptors_max())
+}
+
+fn shortage_of(wanted: u32, capacity: Capacity, descriptors_max: u32) -> Option<String> {
+    let held = capacity.sockets_max();
+    (held < wanted).then(|| {
+        format!(
+            "nginx holds {held} of the {wanted} sockets that spec.limits.connectionsPerPod allows the workers \
+             together: a socket takes two files, and a process may open {descriptors_max} here (ulimit -Hn)"
+        )
+    })
+}
+
+fn capacity(gateway: &Gateway) -> Capacity {
+    Capacity::for_sockets(sockets(gateway), processes(), descriptors_max())
+}
+
+/// What the workers take together.
+fn sockets(gateway: &Gateway) -> u32 {
+    let each = gateway.live.limits.connections;
+    each.saturating_mul(gateway.replicas)
 }
 
 fn listen(addresses: &[SocketAddr]) -> Result<Vec<ListenAddress>, ValueError> {
@@ -273,5 +293,19 @@ mod tests {
         assert_eq!(complaint(text), "unknown directive \"x\" in /c:3");
         assert_eq!(complaint("no such option\n"), "no such option");
         assert_eq!(complaint(""), "it says nothing");
+    }
+
+    #[test]
+    fn what_nginx_cannot_hold_is_told_and_nothing_else() {
+        let told = |sockets| {
+            let capacity = Capacity::for_sockets(sockets, NonZeroU16::MIN, 20_000);
+            shortage_of(sockets, capacity, 20_000)
+        };
+        assert_eq!(told(9_712), None);
+        let told = told(9_713).unwrap();
+        assert!(
+            told.starts_with("nginx holds 9712 of the 9713 sockets "),
+            "{told}"
+        );
     }
 }

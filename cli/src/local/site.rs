@@ -275,6 +275,9 @@ impl Site {
             &workers,
         )
         .await?;
+        if is_new && let Some(shortage) = nginx::shortage(&self.gateway) {
+            self.context.console.say(shortage);
+        }
         let path = self.status_path();
         let page = self
             .sockets

@@ -2,10 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use wsgateway_nginx_ingress::conf::{self, ErrorLog, ListenerSettings, Listeners, Standalone};
 use wsgateway_nginx_ingress::value::FilePath;
 
@@ -50,13 +52,9 @@ impl Nginx {
     /// Has nginx read the configuration, with its files in a directory that exists. A warning
     /// counts as a refusal.
     pub(crate) fn accepts(&self, standalone: &Standalone) -> Result<(), String> {
-        let file = self.directory.join("nginx.conf");
-        fs::write(&file, conf::render(&self.placed_here(standalone))).unwrap();
-        let output = Command::new(&self.program)
-            .args(["-t", "-q", "-e", "stderr", "-p"])
-            .arg(&self.directory)
-            .arg("-c")
-            .arg(&file)
+        let output = self
+            .command(standalone)
+            .args(["-t", "-q"])
             .output()
             .unwrap();
         let says = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -68,6 +66,20 @@ impl Nginx {
             "nginx should spool into the directory that it was given"
         );
         Ok(())
+    }
+
+    /// Starts it, without awaiting that it listens. It ends with what is returned.
+    pub(crate) fn start(&self, standalone: &Standalone) -> Running {
+        Running(self.command(standalone).spawn().unwrap())
+    }
+
+    fn command(&self, standalone: &Standalone) -> Command {
+        let file = self.directory.join("nginx.conf");
+        fs::write(&file, conf::render(&self.placed_here(standalone))).unwrap();
+        let mut command = Command::new(&self.program);
+        command.args(["-e", "stderr", "-p"]).arg(&self.directory);
+        command.arg("-c").arg(&file);
+        command
     }
 
     fn placed_here(&self, standalone: &Standalone) -> Standalone {
@@ -87,6 +99,18 @@ impl Nginx {
             access_log: standalone.access_log.as_ref().map(|_| here("access.log")),
             ..standalone.clone()
         }
+    }
+}
+
+/// A running nginx.
+pub(crate) struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SIGTERM, since nginx killed outright would leave its workers behind.
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        signal::kill(pid, Signal::SIGTERM).unwrap();
+        self.0.wait().unwrap();
     }
 }
 

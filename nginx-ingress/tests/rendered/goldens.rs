@@ -2,9 +2,6 @@
 //! beside it. Run with `UPDATE_EXPECT=1` to accept a change. A second test has a real nginx read
 //! every configuration.
 
-// A test fails by panicking; clippy.toml exempts the tests, not what they call.
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::fs;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
@@ -18,7 +15,7 @@ use wsgateway_nginx_ingress::gateway_api::{self, Implementation, ParentRef, Rout
 use wsgateway_nginx_ingress::value::{FilePath, ListenAddress, ObjectName, UpstreamAddress};
 use wsgateway_nginx_ingress::{Dialect, Exposure};
 
-mod nginx;
+use crate::nginx::Nginx;
 
 #[test]
 fn every_exposure_renders_as_its_goldens_say() {
@@ -64,7 +61,7 @@ fn every_standalone_renders_as_its_golden_says() {
 
 #[test]
 fn a_real_nginx_accepts_every_golden() {
-    let Some(nginx) = nginx::Nginx::find() else {
+    let Some(nginx) = Nginx::find() else {
         return;
     };
     let exposures = read::<Exposure>("").map(|(file, exposure)| (file, standalone_for(exposure)));
