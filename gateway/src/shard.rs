@@ -6,6 +6,7 @@
 mod accept;
 mod change;
 mod fanout;
+mod head;
 mod round;
 mod sweep;
 
@@ -22,7 +23,6 @@ use std::{
 
 pub use self::accept::listen;
 use self::round::Round;
-use bytes::Bytes;
 use slab::Slab;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -208,7 +208,7 @@ impl Shard {
     }
 
     /// Takes in a connection whose handshake has been answered. `leftover` came behind its head.
-    fn open(self: &Rc<Self>, stream: TcpStream, leftover: &Bytes, accepted: Accepted) {
+    fn open(self: &Rc<Self>, stream: TcpStream, leftover: Vec<u8>, accepted: Accepted) {
         let Accepted {
             route,
             page,
@@ -251,9 +251,8 @@ impl Shard {
             });
         }
         if !leftover.is_empty() {
-            let input = leftover.to_vec();
             state.with(self, key, now, |connection, around| {
-                connection.take_input(input, around);
+                connection.take_input(leftover, around);
             });
         }
         drop(state);

@@ -11,11 +11,14 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::spawn_local,
+    task::{spawn_local, unconstrained, yield_now},
     time::timeout,
 };
 
-use super::Shard;
+use super::{
+    Shard,
+    head::{self, HEAD_BYTES_MAX, Rewound},
+};
 use crate::{
     exchange::ToNats,
     metrics::{ReasonLabel, ResultLabel},
@@ -23,98 +26,110 @@ use crate::{
     upgrade::{Accepted, Conditions, Entry, Refusal, accept},
 };
 
-/// How many handshakes a shard has under way at once. Each holds hyper's two buffers of
-/// 8 KiB until it is done.
-const HANDSHAKES_MAX: usize = 1_024;
+/// How many handshakes a shard has under way at once. Until its head is there each holds little more than a
+/// descriptor, and a storm must not wait behind those who say nothing.
+const HANDSHAKES_MAX: usize = 16_384;
 
-/// The largest request head. A handshake has no need of more.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How many of them hyper has at once. It holds two buffers of 8 KiB for each, and is done at once but for those that
+/// wait for NATS to know their subjects.
+const ANSWERS_MAX: usize = 512;
+
+/// How many connections are accepted before others have their turn. With a handshake between every few, a storm of
+/// 18,000 fills the backlog, and whom the kernel drops then comes seconds late.
+const ACCEPTS_PER_TURN: usize = 512;
 
 /// How long accepting rests when there is no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Accepts until the shard drains.
 pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
-    let handshakes = Rc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let answers = Rc::new(Semaphore::new(ANSWERS_MAX));
     let draining = shard.draining.clone();
     loop {
-        let next = async {
-            let place = Semaphore::acquire(&handshakes).await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            biased;
-            () = draining.cancelled() => return,
-            next = next => next,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                // The place is given back by the task, which outlives this borrow of the semaphore.
-                place
-                    .into_iter()
-                    .for_each(tokio::sync::SemaphorePermit::forget);
-                let (shard, handshakes) = (shard.clone(), handshakes.clone());
-                spawn_local(async move {
-                    shake_hands(&shard, stream).await;
-                    handshakes.add_permits(1);
-                });
-            }
-            Err(error) => {
-                shard.metrics.accept_errors.inc();
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+        for _ in 0..ACCEPTS_PER_TURN {
+            let next = async {
+                let place = handshakes.clone().acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                biased;
+                () = draining.cancelled() => return,
+                next = unconstrained(next) => next,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (shard, answers) = (shard.clone(), answers.clone());
+                    spawn_local(async move {
+                        shake_hands(&shard, stream, &answers).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    shard.metrics.accept_errors.inc();
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
             }
         }
+        yield_now().await;
     }
 }
 
 /// Reads a request, answers it, and opens the connection where the answer is 101.
-async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream) {
+async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) {
     let limit = shard.state.borrow().live.handshake_timeout;
-    let accepted = RefCell::new(None);
-    let service = service_fn(|request| answer(shard, request, &accepted));
-    // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
-    // outlives the handshake, neither its read buffer nor a channel.
-    let handshake = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .without_shutdown();
-    match timeout(limit, handshake).await {
-        Ok(Ok(parts)) => {
-            let stream = parts.io.into_inner();
-            match accepted.take() {
-                Some(Opening::Connection(accepted, hold)) => {
-                    shard.open(stream, &parts.read_buf, accepted);
+    let handshake = async {
+        let Some(head) = head::read(shard, &stream).await? else {
+            return Ok(None);
+        };
+        let _place = answers.acquire().await;
+        // Apart, so that who waits for its head is small.
+        Box::pin(hand_over(shard, Rewound::new(head, stream))).await
+    };
+    let refusal = match timeout(limit, handshake).await {
+        Ok(Ok(None)) => return,
+        Ok(Ok(Some((stream, leftover, opening)))) => {
+            match opening {
+                Opening::Connection(accepted, hold) => {
+                    shard.open(stream, leftover, accepted);
                     drop(hold);
                 }
-                Some(Opening::Probe) => {
-                    let leftover = parts.read_buf;
+                Opening::Probe => {
                     spawn_local(async move { probe::serve(stream, &leftover).await });
                 }
-                None => {}
             }
+            return;
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a handshake broke off");
-            shard
-                .metrics
-                .refused
-                .get_or_create(&ReasonLabel {
-                    reason: "BrokenHead",
-                })
-                .inc();
+            "BrokenHead"
         }
-        Err(_elapsed) => {
-            shard
-                .metrics
-                .refused
-                .get_or_create(&ReasonLabel {
-                    reason: "HandshakeTimeout",
-                })
-                .inc();
-        }
-    }
+        Err(_elapsed) => "HandshakeTimeout",
+    };
+    let label = ReasonLabel { reason: refusal };
+    shard.metrics.refused.get_or_create(&label).inc();
+}
+
+/// hyper reads the head and writes the answer. Returns the stream with what came behind the head, where something is
+/// opened on it.
+async fn hand_over(
+    shard: &Rc<Shard>,
+    stream: Rewound,
+) -> anyhow::Result<Option<(TcpStream, Vec<u8>, Opening)>> {
+    let opening = RefCell::new(None);
+    let service = service_fn(|request| answer(shard, request, &opening));
+    // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
+    // outlives the handshake, neither its read buffer nor a channel.
+    let parts = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .without_shutdown()
+        .await?;
+    let (stream, rest) = parts.io.into_inner().into_parts();
+    let leftover = [&parts.read_buf[..], &rest].concat();
+    Ok(opening.take().map(|opening| (stream, leftover, opening)))
 }
 
 /// What is opened once the answer is out.
