@@ -8,7 +8,7 @@ use memchr::memmem;
 
 use crate::{
     frame::{Opcode, Part, Reader, encode},
-    mark::Scanner,
+    mark::{self, Scanner},
 };
 
 /// The key of every handshake, from RFC 6455, section 1.3, and the answer that proves it was read.
@@ -40,8 +40,6 @@ pub enum Role {
 /// What all clients have seen.
 #[derive(Debug)]
 pub struct Tally {
-    /// The start of time in stamps.
-    pub epoch: Instant,
     /// Connections that are open.
     pub open: usize,
     /// Connections that failed, or that the server ended.
@@ -68,7 +66,6 @@ impl Tally {
     /// Nothing seen yet.
     pub fn new() -> Self {
         Self {
-            epoch: Instant::now(),
             open: 0,
             lost: 0,
             closed: 0,
@@ -90,18 +87,13 @@ impl Tally {
         self.latencies_us.clear();
     }
 
-    /// The time in stamps.
-    pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
     fn mark(&mut self, stamp_ns: Option<u64>) {
         self.marks += 1;
         if let Some(stamp_ns) = stamp_ns
             && self.latencies_us.len() < LATENCIES_MAX
         {
             self.latencies_us
-                .push((self.now_ns().saturating_sub(stamp_ns) / 1000) as u32);
+                .push((mark::now_ns().saturating_sub(stamp_ns) / 1000) as u32);
         }
     }
 }

@@ -3,13 +3,25 @@
 //! A delivery is counted by its mark, so that a server which puts several messages into one frame,
 //! or one into several, counts right.
 
+use std::time::Duration;
+
 use memchr::memmem;
+use nix::time::ClockId;
 
 const MARK: &[u8; 3] = b"@@T";
 const STAMP_DIGITS: usize = 16;
 
 /// What surrounds the filling of a message: its shortest form, and so the least size.
 const MESSAGE_BYTES_MIN: usize = 6 + MARK.len() + STAMP_DIGITS + 7 + 2;
+
+/// The time in stamps: nanoseconds of the machine's monotonic clock, which is the same in all processes.
+pub fn now_ns() -> u64 {
+    // Every Linux has this clock.
+    let now = ClockId::CLOCK_MONOTONIC
+        .now()
+        .map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A JSON message of `size` bytes, or a few more if that is too few, which carries the time.
 pub fn message(stamp_ns: u64, size: usize) -> Vec<u8> {

@@ -3,15 +3,16 @@
 mod churn;
 mod echo;
 mod fanout;
+mod hold;
 mod idle;
 mod weight;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     client::Tally,
     measurement::Measurement,
-    options::{Mode, Options, Target},
+    options::{Member, Mode, Options, Target},
 };
 
 /// Does what was asked for.
@@ -22,7 +23,14 @@ pub fn run(options: &Options) -> Result<Measurement> {
         Mode::Churn(options) => churn::run(options),
         Mode::Echo(options) => echo::run(options),
         Mode::Weight(options) => weight::run(options),
+        Mode::Hold(options) => hold::run(options),
+        Mode::Member(_) => bail!("a member measures nothing"),
     }
+}
+
+/// Holds a part of the connections of [`Mode::Hold`], which reads what is said on standard output.
+pub fn serve(options: &Member) -> Result<()> {
+    hold::member::run(options)
 }
 
 /// What is left to say of a scenario that failed.

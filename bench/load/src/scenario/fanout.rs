@@ -118,7 +118,7 @@ pub(super) fn deliver(
             Pace::Rate(rate) => due(begun.elapsed(), rate),
         };
         while sent < allowed.min(count) {
-            publisher.publish(&mark::message(swarm.tally.now_ns(), size));
+            publisher.publish(&mark::message(mark::now_ns(), size));
             sent += 1;
         }
         publisher.flush()?;
