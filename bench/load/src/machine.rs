@@ -22,7 +22,8 @@ pub struct KernelMemory {
     pub slab_unreclaimable: u64,
     /// Buffers of TCP sockets.
     pub tcp_buffers: u64,
-    /// What programs could still get.
+    /// What programs could still get, less the slab caches that the kernel calls reclaimable: the
+    /// inodes and dentries of open sockets are among them, and are not.
     pub available: u64,
 }
 
@@ -36,13 +37,20 @@ impl KernelMemory {
                 .map(|number| number * 1024)
                 .context(key)
         };
+        let (slab, slab_unreclaimable) = (bytes("Slab:")?, bytes("SUnreclaim:")?);
         Ok(Self {
-            slab: bytes("Slab:")?,
-            slab_unreclaimable: bytes("SUnreclaim:")?,
+            slab,
+            slab_unreclaimable,
             tcp_buffers: tcp(&sockstat, "mem").context("the line TCP of /proc/net/sockstat")?
                 * PAGE_BYTES,
-            available: bytes("MemAvailable:")?,
+            available: bytes("MemAvailable:")?
+                .saturating_sub(slab.saturating_sub(slab_unreclaimable)),
         })
+    }
+
+    /// The part of the slab caches that the kernel calls reclaimable.
+    pub const fn slab_reclaimable(&self) -> u64 {
+        self.slab.saturating_sub(self.slab_unreclaimable)
     }
 }
 

@@ -3,10 +3,11 @@
 //! - [`about`]: the machine and the programs
 //! - [`runs`]: measurements by scenario and server, medians and ratios
 //! - [`mod@goals`]: what the project holds itself to
-//! - [`mod@tables`]: the text
+//! - [`mod@tables`]: the text, and [`hold`]: that of a million connections
 
 mod about;
 mod goals;
+mod hold;
 mod runs;
 mod tables;
 

@@ -5,6 +5,7 @@ use load::measurement::{Measurement, Step};
 use crate::{
     about::About,
     goals::Goal,
+    hold,
     runs::{Runs, SERVERS, Spread},
 };
 
@@ -186,6 +187,13 @@ pub(crate) fn scenarios(runs: &Runs) -> String {
                 .iter()
                 .filter(|it| it.scenario == name)
                 .map(weight)
+                .collect::<String>();
+        } else if name.starts_with("hold-") {
+            text += &runs
+                .all()
+                .iter()
+                .filter(|it| it.scenario == name)
+                .map(hold::section)
                 .collect::<String>();
         } else if let Some((title, primary, columns)) = form(name) {
             text += &format!(

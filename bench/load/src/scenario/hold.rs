@@ -32,9 +32,7 @@ pub(super) fn run(options: &Hold) -> Result<Measurement> {
         options.target.greetings.is_empty(),
         "clients of hold say nothing: no --init"
     );
-    let guard = Guard {
-        left_min: options.memory_left * 1_000_000,
-    };
+    let guard = Guard::new(options.memory_left * 1_000_000)?;
     let mut members = Members::start(options)?;
     let mut scales = Scales {
         server: Processes::new(&options.target.pids),

@@ -27,12 +27,23 @@ const SAY_PERIODS: u32 = 10;
 /// What must not happen on the way.
 pub(super) struct Guard {
     /// What the machine must have left, in bytes.
-    pub(super) left_min: u64,
+    left_min: u64,
+    /// Slab caches from before, which are nothing that this run needs.
+    reclaimable: u64,
 }
 
 impl Guard {
+    /// From now on there must be so much left, in bytes.
+    pub(super) fn new(left_min: u64) -> Result<Self> {
+        Ok(Self {
+            left_min,
+            reclaimable: KernelMemory::now()?.slab_reclaimable(),
+        })
+    }
+
     fn check(&self, say: bool) -> Result<()> {
-        let (left, sockets) = (KernelMemory::now()?.available, machine::tcp_sockets()?);
+        let (now, sockets) = (KernelMemory::now()?, machine::tcp_sockets()?);
+        let left = now.available + self.reclaimable.min(now.slab_reclaimable());
         let so_far = format!("{sockets} TCP sockets, {} MB left", left / 1_000_000);
         ensure!(left >= self.left_min, "too little memory: {so_far}");
         if say {
