@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use load::{
     options::{Member, Mode, Options},
-    scenario,
+    scenario::{self, hold::member},
 };
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 /// A client process of the mode `hold`: its standard output is for reports alone.
 fn serve(member: &Member) -> ExitCode {
-    match scenario::serve(member) {
+    match member::run(member) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("load: client process {}: {error:#}", member.number);

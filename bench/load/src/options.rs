@@ -25,15 +25,15 @@ pub enum Mode {
     Fanout(Fanout),
     /// Connects, closes and connects again.
     Churn(Churn),
-    /// Sends messages that the server sends back.
-    Echo(Echo),
-    /// Memory of the server and of the kernel, step by step.
-    Weight(Weight),
     /// Holds more connections than one process can, to one server of many processes.
     Hold(Hold),
     /// One of the client processes of `hold`, which starts it and gives it orders on standard input.
     #[command(hide = true)]
     Member(Member),
+    /// Sends messages that the server sends back.
+    Echo(Echo),
+    /// Memory of the server and of the kernel, step by step.
+    Weight(Weight),
 }
 
 /// The server, and how a client gets what it is to get.
@@ -132,38 +132,6 @@ pub struct Churn {
     pub total: u64,
 }
 
-/// Options of `echo`.
-#[derive(Debug, Clone, Args)]
-pub struct Echo {
-    /// The server; each connection has one message under way.
-    #[command(flatten)]
-    pub target: Target,
-    /// Messages, over all connections.
-    #[arg(long, default_value_t = 100_000)]
-    pub msgs: u64,
-    /// The size of a message, in bytes.
-    #[arg(long, default_value_t = 64)]
-    pub size: usize,
-}
-
-/// Options of `weight`.
-#[derive(Debug, Clone, Args)]
-pub struct Weight {
-    /// The server, freshly started.
-    #[command(flatten)]
-    pub target: Target,
-    /// Where messages enter.
-    #[command(flatten)]
-    pub source: Source,
-    /// Clients send 16 messages each and get them back; otherwise they get 16 from NATS.
-    #[arg(long)]
-    pub echo: bool,
-    /// The server's ping period, in seconds: how long to wait for a ping to every client.
-    /// With 0, pings are not waited for.
-    #[arg(long, default_value_t = 30)]
-    pub ping_period: u64,
-}
-
 /// Options of `hold`.
 #[derive(Debug, Clone, Args)]
 pub struct Hold {
@@ -194,6 +162,38 @@ pub struct Member {
     /// Which member it is: each has source addresses of its own.
     #[arg(long)]
     pub number: u16,
+}
+
+/// Options of `echo`.
+#[derive(Debug, Clone, Args)]
+pub struct Echo {
+    /// The server; each connection has one message under way.
+    #[command(flatten)]
+    pub target: Target,
+    /// Messages, over all connections.
+    #[arg(long, default_value_t = 100_000)]
+    pub msgs: u64,
+    /// The size of a message, in bytes.
+    #[arg(long, default_value_t = 64)]
+    pub size: usize,
+}
+
+/// Options of `weight`.
+#[derive(Debug, Clone, Args)]
+pub struct Weight {
+    /// The server, freshly started.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where messages enter.
+    #[command(flatten)]
+    pub source: Source,
+    /// Clients send 16 messages each and get them back; otherwise they get 16 from NATS.
+    #[arg(long)]
+    pub echo: bool,
+    /// The server's ping period, in seconds: how long to wait for a ping to every client.
+    /// With 0, pings are not waited for.
+    #[arg(long, default_value_t = 30)]
+    pub ping_period: u64,
 }
 
 /// A message that a client sends once it is connected.
@@ -228,10 +228,10 @@ impl Mode {
             Self::Idle(options) => &options.target,
             Self::Fanout(options) => &options.target,
             Self::Churn(options) => &options.target,
-            Self::Echo(options) => &options.target,
-            Self::Weight(options) => &options.target,
             Self::Hold(options) => &options.target,
             Self::Member(options) => &options.target,
+            Self::Echo(options) => &options.target,
+            Self::Weight(options) => &options.target,
         }
     }
 }

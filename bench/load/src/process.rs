@@ -44,6 +44,18 @@ impl Processes {
             .sum()
     }
 
+    /// The memory they hold.
+    pub fn resident(&self) -> Result<Resident> {
+        let mut sum = Resident::default();
+        for pid in &self.pids {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))
+                .with_context(|| format!("process {pid} has ended"))?;
+            sum.total += kilobytes(&status, "VmRSS:").unwrap_or(0) * 1024;
+            sum.anonymous += kilobytes(&status, "RssAnon:").unwrap_or(0) * 1024;
+        }
+        Ok(sum)
+    }
+
     /// The memory they hold, in bytes, where a page that several processes share counts for each of
     /// them by its part (`Pss`): with many processes of one program, what they really cost.
     ///
@@ -56,18 +68,6 @@ impl Processes {
             pss.map(|number| number * 1024).context("Pss")
         };
         self.pids.iter().map(part).sum()
-    }
-
-    /// The memory they hold.
-    pub fn resident(&self) -> Result<Resident> {
-        let mut sum = Resident::default();
-        for pid in &self.pids {
-            let status = fs::read_to_string(format!("/proc/{pid}/status"))
-                .with_context(|| format!("process {pid} has ended"))?;
-            sum.total += kilobytes(&status, "VmRSS:").unwrap_or(0) * 1024;
-            sum.anonymous += kilobytes(&status, "RssAnon:").unwrap_or(0) * 1024;
-        }
-        Ok(sum)
     }
 }
 

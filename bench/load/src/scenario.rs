@@ -3,16 +3,16 @@
 mod churn;
 mod echo;
 mod fanout;
-mod hold;
+pub mod hold;
 mod idle;
 mod weight;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     client::Tally,
     measurement::Measurement,
-    options::{Member, Mode, Options, Target},
+    options::{Mode, Options, Target},
 };
 
 /// Does what was asked for.
@@ -21,16 +21,11 @@ pub fn run(options: &Options) -> Result<Measurement> {
         Mode::Idle(options) => idle::run(options),
         Mode::Fanout(options) => fanout::run(options),
         Mode::Churn(options) => churn::run(options),
+        Mode::Hold(options) => hold::run(options),
+        Mode::Member(_) => anyhow::bail!("a member measures nothing"),
         Mode::Echo(options) => echo::run(options),
         Mode::Weight(options) => weight::run(options),
-        Mode::Hold(options) => hold::run(options),
-        Mode::Member(_) => bail!("a member measures nothing"),
     }
-}
-
-/// Holds a part of the connections of [`Mode::Hold`], which reads what is said on standard output.
-pub fn serve(options: &Member) -> Result<()> {
-    hold::member::run(options)
 }
 
 /// What is left to say of a scenario that failed.

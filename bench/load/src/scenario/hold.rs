@@ -2,7 +2,7 @@
 //! processes, the members, which do as they are told. In the order of the run: [`members`] are
 //! started and told what to do, a [`member`] does it.
 
-pub(super) mod member;
+pub mod member;
 mod members;
 
 use std::time::{Duration, Instant};

@@ -71,7 +71,7 @@ impl AddAssign for Report {
 }
 
 /// Does as it is told until there are no more orders.
-pub(in crate::scenario) fn run(options: &Member) -> Result<()> {
+pub fn run(options: &Member) -> Result<()> {
     // Orders end with who gives them, but they are not read while clients connect.
     set_pdeathsig(Signal::SIGKILL)?;
     let target = &options.target;
