@@ -116,33 +116,33 @@ pub(crate) fn section(measurement: &Measurement) -> String {
     let wanted = measurement.scenario.trim_start_matches("hold-");
     let wanted = wanted.parse().map_or(wanted.to_owned(), thousands);
     let mut text = format!("\n## {wanted} connections held\n\n");
-    if measurement.figures.is_empty() {
-        let trouble = measurement.trouble.as_deref();
-        return text + "**Failed**: " + trouble.unwrap_or("nothing was measured") + "\n";
+    if let Some(trouble) = &measurement.trouble {
+        text += &format!("**Failed**: {trouble}\n\n");
     }
     text += "| | |\n|---|---|\n";
     for (what, figures) in ROWS {
-        let shown: String = figures
+        // A run that failed has not come to all of them.
+        if let Some(shown) = figures
             .iter()
             .map(|figure| show(measurement, figure))
-            .collect();
-        text += &format!("| {what} | {shown} |\n");
+            .collect::<Option<String>>()
+        {
+            text += &format!("| {what} | {shown} |\n");
+        }
     }
     text += "\n| step | connections | RSS of the gateways, MB | heap and stacks, MB | slab, MB | of it not reclaimable, MB \
              | TCP buffers, MB |\n|---|---|---|---|---|---|---|\n";
     text += &measurement.steps.iter().map(row).collect::<String>();
-    if let Some(trouble) = &measurement.trouble {
-        text += &format!("\nThe first trouble: {trouble}\n");
-    }
     text
 }
 
-fn show(measurement: &Measurement, (name, unit, decimals, after): &Figure) -> String {
-    match measurement.figures.get(*name) {
-        Some(value) if *decimals == 0 => format!("{}{after}", thousands(value / unit)),
-        Some(value) => format!("{:.decimals$}{after}", value / unit),
-        None => format!("–{after}"),
-    }
+fn show(measurement: &Measurement, (name, unit, decimals, after): &Figure) -> Option<String> {
+    let value = measurement.figures.get(*name)? / unit;
+    Some(if *decimals == 0 {
+        format!("{}{after}", thousands(value))
+    } else {
+        format!("{value:.decimals$}{after}")
+    })
 }
 
 fn row(step: &Step) -> String {

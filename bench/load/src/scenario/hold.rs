@@ -44,23 +44,36 @@ pub(super) fn run(options: &Hold) -> Result<Measurement> {
         },
         measurement: begin(&options.target),
     };
-    let fresh = scales.weigh("fresh", 0)?;
+    // What was found until something went wrong is worth keeping: it says how far that was.
+    if let Err(error) = steps(options, &mut members, &guard, &mut scales) {
+        scales.measurement.trouble = Some(format!("{error:#}"));
+    }
+    Ok(scales.measurement)
+}
 
-    let opened = connect(&mut members, &guard, &mut scales)?;
+fn steps(options: &Hold, members: &mut Members, guard: &Guard, scales: &mut Scales) -> Result<()> {
+    scales
+        .measurement
+        .set("processes", options.target.pids.len() as f64);
+    scales
+        .measurement
+        .set("client_processes", f64::from(options.members));
+    let fresh = scales.weigh("fresh", 0)?;
+    let opened = connect(members, guard, scales)?;
     scales.weigh("connected", opened.open)?;
-    let held = hold(options, &mut members, &guard, &mut scales)?;
+    let held = hold(options, members, guard, scales)?;
     scales.note_memory(fresh, KernelMemory::now()?, opened.open)?;
     scales.weigh("held", held.open)?;
-    let delivered = deliver(options, &mut members, &guard, &mut scales, held.open)?;
+    let delivered = deliver(options, members, guard, scales, held.open)?;
     scales.weigh("after a message to each", delivered.open)?;
 
     let measurement = &mut scales.measurement;
-    measurement.set("processes", options.target.pids.len() as f64);
-    measurement.set("client_processes", f64::from(options.members));
     measurement.set("open", delivered.open as f64);
     measurement.set("connections_lost", (opened.open - delivered.open) as f64);
     measurement.trouble = delivered.trouble;
-    Ok(scales.measurement)
+    let missing = held.open as u64 - delivered.marks.min(held.open as u64);
+    ensure!(missing == 0, "{missing} have not got the message");
+    Ok(())
 }
 
 /// Lets all connect, at once but for the limit of each.
