@@ -94,7 +94,7 @@ fn connect(members: &mut Members, guard: &Guard, scales: &mut Scales) -> Result<
     measurement.set("connect_others_cores", cost.others_cores);
     measurement.set("dialled_again", opened.dialled_again as f64);
     note_times(measurement, "handshake", &mut opened.handshakes_us);
-    members.watch(Instant::now() + SETTLE, guard)?;
+    members.watch(Instant::now() + SETTLE, opened.open, guard)?;
     Ok(opened)
 }
 
@@ -107,7 +107,8 @@ fn hold(
 ) -> Result<Report> {
     let before = members.order(Order::Count, guard)?;
     let (meter, clients) = (Meter::start(&scales.target)?, scales.clients.cpu()?);
-    members.watch(Instant::now() + seconds(options.seconds), guard)?;
+    let until = Instant::now() + seconds(options.seconds);
+    members.watch(until, before.open, guard)?;
     let cost = meter.cost()?;
     let clients = scales.clients.cpu()?.saturating_sub(clients);
     let held = members.order(Order::Count, guard)?;
@@ -124,7 +125,7 @@ fn hold(
     );
     measurement.set(
         "pings_per_connection",
-        (held.pings - before.pings) as f64 / open,
+        (held.pings - before.pings) as f64 / before.open as f64,
     );
     Ok(held)
 }

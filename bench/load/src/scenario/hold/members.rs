@@ -125,10 +125,14 @@ impl Members {
         Ok(sum)
     }
 
-    /// Waits until then. That one of them ends, or that memory runs out, is an error at once.
-    pub(super) fn watch(&mut self, until: Instant, guard: &Guard) -> Result<()> {
+    /// Waits until then, or until a hundredth of these connections is gone: what is lost is said
+    /// at the next count. That a process ends, or that memory runs out, is an error at once.
+    pub(super) fn watch(&mut self, until: Instant, open: usize, guard: &Guard) -> Result<()> {
+        // Each has two ends here.
+        let sockets_min = open as u64 * 2 * 99 / 100;
         while let left = until.saturating_duration_since(Instant::now())
             && !left.is_zero()
+            && machine::tcp_sockets()? >= sockets_min
         {
             if self.wait(left.min(WATCH_PERIOD), guard)?.is_some() {
                 bail!("a client process answers what it was not asked");
