@@ -22,7 +22,8 @@ pub struct KernelMemory {
     pub slab_unreclaimable: u64,
     /// Buffers of TCP sockets.
     pub tcp_buffers: u64,
-    /// What programs could still get.
+    /// What programs could still get, less the slab caches that the kernel calls reclaimable: the
+    /// inodes and dentries of open sockets are among them, and are not.
     pub available: u64,
 }
 
@@ -36,22 +37,35 @@ impl KernelMemory {
                 .map(|number| number * 1024)
                 .context(key)
         };
+        let (slab, slab_unreclaimable) = (bytes("Slab:")?, bytes("SUnreclaim:")?);
         Ok(Self {
-            slab: bytes("Slab:")?,
-            slab_unreclaimable: bytes("SUnreclaim:")?,
-            tcp_buffers: tcp_pages(&sockstat).context("the line TCP of /proc/net/sockstat")?
+            slab,
+            slab_unreclaimable,
+            tcp_buffers: tcp(&sockstat, "mem").context("the line TCP of /proc/net/sockstat")?
                 * PAGE_BYTES,
-            available: bytes("MemAvailable:")?,
+            available: bytes("MemAvailable:")?
+                .saturating_sub(slab.saturating_sub(slab_unreclaimable)),
         })
+    }
+
+    /// The part of the slab caches that the kernel calls reclaimable.
+    pub const fn slab_reclaimable(&self) -> u64 {
+        self.slab.saturating_sub(self.slab_unreclaimable)
     }
 }
 
-/// `TCP: inuse 53 orphan 0 tw 4210 alloc 65 mem 245` is 245 pages.
-fn tcp_pages(sockstat: &str) -> Option<u64> {
+/// The TCP sockets of this network namespace that are in use: both ends of a connection within it.
+pub fn tcp_sockets() -> Result<u64> {
+    let sockstat = fs::read_to_string("/proc/net/sockstat").context("/proc/net/sockstat")?;
+    tcp(&sockstat, "inuse").context("the line TCP of /proc/net/sockstat")
+}
+
+/// In `TCP: inuse 53 orphan 0 tw 4210 alloc 65 mem 245`, `mem` is 245: pages.
+fn tcp(sockstat: &str, key: &str) -> Option<u64> {
     let line = sockstat
         .lines()
         .find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
+    let mut words = line.split_whitespace().skip_while(|word| *word != key);
     words.nth(1)?.parse().ok()
 }
 
@@ -79,8 +93,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pages_of_tcp_are_found() {
+    fn the_figures_of_tcp_are_found() {
         let sockstat = "sockets: used 121\nTCP: inuse 53 orphan 0 tw 4210 alloc 65 mem 245\nUDP: inuse 0 mem 7\n";
-        assert_eq!(tcp_pages(sockstat), Some(245));
+        assert_eq!(tcp(sockstat, "mem"), Some(245));
+        assert_eq!(tcp(sockstat, "inuse"), Some(53));
     }
 }

@@ -3,10 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use load::{options::Options, scenario};
+use load::{
+    options::{Member, Mode, Options},
+    scenario::{self, hold::member},
+};
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Mode::Member(member) = &options.mode {
+        return serve(member);
+    }
     let outcome = scenario::run(&options);
     let code = if outcome.is_ok() {
         ExitCode::SUCCESS
@@ -20,4 +26,15 @@ fn main() -> ExitCode {
         Err(error) => eprintln!("load: {error}"),
     }
     code
+}
+
+/// A client process of the mode `hold`: its standard output is for reports alone.
+fn serve(member: &Member) -> ExitCode {
+    match member::run(member) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: client process {}: {error:#}", member.number);
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -25,6 +25,11 @@ pub enum Mode {
     Fanout(Fanout),
     /// Connects, closes and connects again.
     Churn(Churn),
+    /// Holds more connections than one process can, to one server of many processes.
+    Hold(Hold),
+    /// One of the client processes of `hold`, which starts it and gives it orders on standard input.
+    #[command(hide = true)]
+    Member(Member),
     /// Sends messages that the server sends back.
     Echo(Echo),
     /// Memory of the server and of the kernel, step by step.
@@ -157,6 +162,38 @@ pub struct Churn {
     /// Connections to open and close.
     #[arg(long, default_value_t = 20_000)]
     pub total: u64,
+}
+
+/// Options of `hold`.
+#[derive(Debug, Clone, Args)]
+pub struct Hold {
+    /// The server: all its processes together, on one port. `--conns` and `--at-once` are for all clients.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where the message enters.
+    #[command(flatten)]
+    pub source: Source,
+    /// Client processes. Each has its part of the connections, and a limit of descriptors.
+    #[arg(long, default_value_t = 1)]
+    pub members: u16,
+    /// Seconds for which the connections are held before the message.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// Megabytes that the machine must have left. With less the run ends, before the machine swaps or
+    /// the kernel kills.
+    #[arg(long, default_value_t = 1500)]
+    pub memory_left: u64,
+}
+
+/// Options of `member`.
+#[derive(Debug, Clone, Args)]
+pub struct Member {
+    /// The server; `--conns` and `--at-once` are for this process.
+    #[command(flatten)]
+    pub target: Target,
+    /// Which member it is: each has source addresses of its own.
+    #[arg(long)]
+    pub number: u16,
 }
 
 /// Options of `echo`.
@@ -299,6 +336,8 @@ impl Mode {
             Self::Idle(options) => &options.target,
             Self::Fanout(options) => &options.target,
             Self::Churn(options) => &options.target,
+            Self::Hold(options) => &options.target,
+            Self::Member(options) => &options.target,
             Self::Echo(options) => &options.target,
             Self::Weight(options) => &options.target,
             Self::Ramp(options) => &options.target,

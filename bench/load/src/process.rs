@@ -66,6 +66,20 @@ impl Processes {
         }
         Ok(sum)
     }
+
+    /// The memory they hold, in bytes, where a page that several processes share counts for each of
+    /// them by its part (`Pss`): with many processes of one program, what they really cost.
+    ///
+    /// The kernel walks their page tables for it.
+    pub fn proportional(&self) -> Result<u64> {
+        let part = |pid: &i32| {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+                .with_context(|| format!("process {pid} has ended"))?;
+            let pss = kilobytes(&rollup, "Pss:");
+            pss.map(|number| number * 1024).context("Pss")
+        };
+        self.pids.iter().map(part).sum()
+    }
 }
 
 /// The number in the line of `/proc` that begins with `key`, in the unit that it has there.

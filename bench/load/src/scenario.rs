@@ -3,6 +3,7 @@
 mod churn;
 mod echo;
 mod fanout;
+pub mod hold;
 mod idle;
 mod meanwhile;
 mod ramp;
@@ -26,6 +27,8 @@ pub fn run(options: &Options) -> Result<Measurement> {
         Mode::Idle(options) => idle::run(options),
         Mode::Fanout(options) => fanout::run(options),
         Mode::Churn(options) => churn::run(options),
+        Mode::Hold(options) => hold::run(options),
+        Mode::Member(_) => anyhow::bail!("a member measures nothing"),
         Mode::Echo(options) => echo::run(options),
         Mode::Weight(options) => weight::run(options),
         Mode::Ramp(options) => ramp::run(options),

@@ -4,7 +4,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpStream},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
@@ -27,11 +27,16 @@ use crate::{
     tally::Tally,
 };
 
-/// Source addresses, 127.0.1.1 and following: one has some 28,000 ports to one destination.
-const SOURCES: u64 = 64;
+/// Source addresses, 127.0.1.1 and following: one has some 28,000 ports to one destination, and the
+/// kernel finds a free one at once only while most of them are free.
+const SOURCES: u32 = 64;
+const FIRST_SOURCE: u32 = 0x7f00_0101;
 
 /// Events that are taken at once.
 const EVENTS_MAX: usize = 1024;
+
+/// Stands for what is watched and is no client.
+const NO_SLOT: u64 = u64::MAX;
 
 /// What is read from a socket at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -60,10 +65,11 @@ pub struct Swarm {
     script: Script,
     epoll: Epoll,
     server: SocketAddrV4,
+    first_source: u32,
     seats: Vec<Option<Seat>>,
     /// Seats that have become empty.
     vacant: Vec<usize>,
-    dialled: u64,
+    dialled: u32,
     buffer: Vec<u8>,
     out: Vec<u8>,
 }
@@ -87,12 +93,26 @@ impl Swarm {
             },
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             server: SocketAddrV4::new(Ipv4Addr::LOCALHOST, target.port),
+            first_source: FIRST_SOURCE,
             seats: Vec::new(),
             vacant: Vec::new(),
             dialled: 0,
             buffer: vec![0; READ_BYTES],
             out: Vec::new(),
         })
+    }
+
+    /// Dials from source addresses that no swarm with another `number` uses.
+    pub const fn dial_as(&mut self, number: u16) {
+        self.first_source = FIRST_SOURCE + number as u32 * SOURCES;
+    }
+
+    /// Lets [`turn`](Self::turn) return when something comes from there, too.
+    pub fn watch(&self, descriptor: impl AsFd) -> Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, NO_SLOT);
+        self.epoll
+            .add(descriptor, event)
+            .context("cannot be watched")
     }
 
     /// Connects as many clients as the target says. Some may fail: the tally counts them.
@@ -156,12 +176,12 @@ impl Swarm {
             .context("no socket: is the limit of descriptors (ulimit -n) too low?")?;
         // The port is chosen by `connect`, which may share it among destinations.
         setsockopt(&fd, sockopt::IpBindAddressNoPort, &true)?;
-        let source = 0x7f00_0101 + (self.dialled % SOURCES) as u32;
+        let source = self.first_source + self.dialled % SOURCES;
         bind(
             fd.as_raw_fd(),
             &SockaddrIn::from(SocketAddrV4::new(source.into(), 0)),
         )?;
-        self.dialled += 1;
+        self.dialled = self.dialled.wrapping_add(1);
         match connect(fd.as_raw_fd(), &SockaddrIn::from(self.server)) {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
             Err(error) => {

@@ -3,12 +3,13 @@
 //! - [`about`]: the machine and the programs
 //! - [`runs`]: measurements by scenario and server, medians and ratios
 //! - [`mod@goals`]: what the project holds itself to
-//! - [`forms`], [`mod@tables`], [`steps`]: the text
+//! - [`forms`], [`mod@tables`], [`steps`]: the text; [`hold`]: that of a million connections
 //! - [`mod@plots`], [`plot`]: the pictures
 
 mod about;
 mod forms;
 mod goals;
+mod hold;
 mod nginx;
 mod plot;
 mod plots;

@@ -4,6 +4,7 @@ use crate::{
     about::About,
     forms::{Form, form},
     goals::Goal,
+    hold,
     runs::{Runs, SERVERS, Spread},
     steps,
 };
@@ -91,6 +92,8 @@ pub(crate) fn scenarios(runs: &Runs) -> String {
         let all: Vec<_> = runs.all().iter().filter(|it| it.scenario == name).collect();
         if name.starts_with("weight-") {
             text += &all.into_iter().map(steps::weight).collect::<String>();
+        } else if name.starts_with("hold-") {
+            text += &all.into_iter().map(hold::section).collect::<String>();
         } else if name == "meanwhile" {
             text += &meanwhile(runs);
         } else if let Some(form) = form(name) {
