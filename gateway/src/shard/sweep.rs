@@ -33,13 +33,14 @@ pub(super) async fn run(shard: Rc<Shard>) {
 }
 
 fn sweep(shard: &Shard, state: &mut State, now: Tick) {
-    if state.sweep_at == 0 {
-        give_back(state);
-    }
     let per_run = state.slots.div_ceil(SWEEP_SLICES);
     for _ in 0..per_run {
         let slot = state.sweep_at;
-        state.sweep_at = if slot + 1 >= state.slots { 0 } else { slot + 1 };
+        state.sweep_at = slot + 1;
+        if state.sweep_at >= state.slots {
+            state.sweep_at = 0;
+            give_back(state);
+        }
         let Some(connection) = state.connections.get(slot as usize) else {
             continue;
         };
