@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     net::SocketAddr,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use crate::{
@@ -41,7 +42,19 @@ impl Gateway {
     pub fn with_live_file(nats_url: &str, live: &Path) -> Self {
         let boot = format!("nats: {{servers: [\"{nats_url}\"]}}");
         let config = |boot: &str| format!("boot:\n  {}\n", inner(boot));
-        Self::launch_with(&boot, config, &["--live".as_ref(), live.as_os_str()]).await_ready()
+        let arguments = ["--live".as_ref(), live.as_os_str()];
+        let program = command(Program::Gateway.expect());
+        Self::launch_with(&boot, config, program, &arguments).await_ready()
+    }
+
+    /// Starts one that may open so many files, and awaits its readiness.
+    pub fn with_descriptors(nats_url: &str, live: &str, descriptors: usize) -> Self {
+        let boot = format!("nats: {{servers: [\"{nats_url}\"]}}");
+        let mut program = command("prlimit");
+        program
+            .arg(format!("--nofile={descriptors}:{descriptors}"))
+            .arg(Program::Gateway.expect());
+        Self::launch_with(&boot, |boot| whole(boot, live), program, &[]).await_ready()
     }
 
     fn await_ready(mut self) -> Self {
@@ -54,10 +67,16 @@ impl Gateway {
 
     /// Starts one, ready or not.
     pub fn launch(boot: &str, live: &str) -> Self {
-        Self::launch_with(boot, |boot| whole(boot, live), &[])
+        let program = command(Program::Gateway.expect());
+        Self::launch_with(boot, |boot| whole(boot, live), program, &[])
     }
 
-    fn launch_with(boot: &str, config: impl FnOnce(&str) -> String, arguments: &[&OsStr]) -> Self {
+    fn launch_with(
+        boot: &str,
+        config: impl FnOnce(&str) -> String,
+        mut program: Command,
+        arguments: &[&OsStr],
+    ) -> Self {
         let (clients, admin) = (Port::lease(), Port::lease());
         let directory = Directory::make();
         let boot = format!(
@@ -68,10 +87,7 @@ impl Gateway {
         let config = directory.write("gateway.yaml", config(&boot));
         let process = Process::start(
             "wsgateway",
-            command(Program::Gateway.expect())
-                .arg("--config")
-                .arg(config)
-                .args(arguments),
+            program.arg("--config").arg(config).args(arguments),
         );
         Self {
             clients,

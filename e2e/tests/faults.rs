@@ -152,6 +152,40 @@ fn sigterm_closes_every_client_with_1012_and_a_hint_and_ends_with_0() {
 }
 
 #[test]
+fn descriptors_that_run_out_keep_new_clients_out_and_nobody_else() {
+    const DESCRIPTORS: usize = 600;
+    // 256 are for other things, and of the rest clients get 95 %.
+    const CLIENTS: usize = (DESCRIPTORS - 256) * 95 / 100;
+    needs!(NatsServer);
+    let nats = NatsServer::start();
+    let mut gateway = Gateway::with_descriptors(&nats.url(), LIVE, DESCRIPTORS);
+    gateway
+        .process
+        .line("the descriptor limit allows fewer connections", SOON);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| open(&gateway, "/echo")).collect();
+    assert_eq!(status(&gateway, "/echo"), 503);
+    until_true("it sends new clients elsewhere", SOON, || {
+        !gateway.is_ready()
+    });
+    // Who says nothing takes the rest.
+    let silent: Vec<_> = (0..DESCRIPTORS - CLIENTS)
+        .map(|_| RawSocket::connect(gateway.address()))
+        .collect();
+    until_true("an accept fails", SOON, || {
+        let lines = gateway.process.lines();
+        lines
+            .iter()
+            .any(|line| line.contains("cannot accept a connection"))
+    });
+    clients.iter_mut().for_each(|client| echoes(client, "open"));
+    drop(silent);
+    drop(clients.split_off(CLIENTS / 2));
+    until_true("it takes clients again", SOON, || gateway.is_ready());
+    echoes(&mut open(&gateway, "/echo"), "new");
+    clients.iter_mut().for_each(|client| echoes(client, "open"));
+}
+
+#[test]
 fn a_changed_file_takes_effect_and_closes_only_what_it_forbids() {
     needs!(NatsServer);
     let (nats, mut gateway) = start();

@@ -67,6 +67,8 @@ fn a_probe_is_answered_whatever_keeps_clients_out_and_is_in_no_count() {
         assert_eq!(socket.upgrade("/ws", origin).status, 101);
         socket
     };
+    // It has its answer before it is counted.
+    gateway.await_metric("wsgateway_connections", &[], 1.0);
     let before = clients(&gateway);
     let mut probes = vec![probe(&gateway)];
     // The only place is taken, the origin is foreign, and the route's subject lacks a parameter.

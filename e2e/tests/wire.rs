@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use wsgateway_e2e::{
     frame::{BINARY, CLOSE, CONTINUATION, Frame, Length, PING, PONG, TEXT},
     gateway::Gateway,
@@ -482,6 +483,38 @@ fn a_request_head_that_comes_a_byte_at_a_time_is_ended_at_its_deadline() {
     pause(Duration::from_millis(1_500));
     open.send_frame(&Frame::text("still here"));
     assert_eq!(open.message(SOON), "still here");
+}
+
+#[test]
+fn who_says_nothing_or_half_a_head_keeps_nobody_out_and_costs_what_was_sent() {
+    const HALF: usize = 1_500;
+    const BYTES_EACH: u64 = 3 << 10;
+    needs!(NatsServer);
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let nats = NatsServer::start();
+    let live = LIVE.replace("handshakeTimeout: 1s", "handshakeTimeout: 1m");
+    let gateway = Gateway::start(&nats.url(), &live);
+    let before = resident_bytes(gateway.pid());
+    let waiting: Vec<_> = (0..2 * HALF)
+        .map(|number| {
+            let mut socket = RawSocket::connect(gateway.address());
+            if number % 2 == 0 {
+                socket.send("GET /ws HTTP/1.1\r\nHost: loc");
+            }
+            socket
+        })
+        .collect();
+    // It has some of its own, too.
+    until_true("nearly all are accepted", SOON, || {
+        descriptors(gateway.pid()) > waiting.len()
+    });
+    let mut socket = RawSocket::open(gateway.address(), "/ws");
+    socket.send_frame(&Frame::text("let in"));
+    assert_eq!(socket.message(SOON), "let in");
+    let each = (resident_bytes(gateway.pid()) - before) / waiting.len() as u64;
+    println!("{each} bytes for each that waits");
+    assert!(each < BYTES_EACH, "{each} bytes for each that waits");
 }
 
 #[test]
