@@ -177,12 +177,16 @@ fn descriptors_that_run_out_keep_new_clients_out_and_nobody_else() {
             .iter()
             .any(|line| line.contains("cannot accept a connection"))
     });
-    clients.iter_mut().for_each(|client| echoes(client, "open"));
+    for client in &mut clients {
+        echoes(client, "open");
+    }
     drop(silent);
     drop(clients.split_off(CLIENTS / 2));
     until_true("it takes clients again", SOON, || gateway.is_ready());
     echoes(&mut open(&gateway, "/echo"), "new");
-    clients.iter_mut().for_each(|client| echoes(client, "open"));
+    for client in &mut clients {
+        echoes(client, "open");
+    }
 }
 
 #[test]
