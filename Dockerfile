@@ -29,11 +29,10 @@ set -eu
 triple=$(cat /triple)
 variable=CARGO_TARGET_$(echo $triple | tr a-z A-Z)_UNKNOWN_LINUX_GNU_LINKER
 export $variable=$triple-linux-gnu-gcc
-cargo build --locked --target $triple-unknown-linux-gnu --profile gateway --bin wsgateway
-cargo build --locked --target $triple-unknown-linux-gnu --release --bin wsgateway-operator
+cargo build --release --locked --target $triple-unknown-linux-gnu --bin wsgateway --bin wsgateway-operator
 mkdir /stripped
-for program in gateway/wsgateway release/wsgateway-operator; do
-  $triple-linux-gnu-objcopy --strip-debug target/$triple-unknown-linux-gnu/$program /stripped/${program#*/}
+for program in wsgateway wsgateway-operator; do
+  $triple-linux-gnu-objcopy --strip-debug target/$triple-unknown-linux-gnu/release/$program /stripped/$program
 done
 EOF
 RUN --mount=type=cache,target=/usr/local/cargo/registry <<EOF

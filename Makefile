@@ -13,9 +13,7 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## the three programs, into target/release
-	cargo build --release --bin wsgateway-operator --bin wsgw
-	cargo build --profile gateway --bin wsgateway
-	@ln -f $(TARGET)/gateway/wsgateway $(TARGET)/release/wsgateway
+	cargo build --release --bin wsgateway --bin wsgateway-operator --bin wsgw
 	@ln -sf wsgw $(TARGET)/release/kubectl-wsgw
 
 run: build ## a WsGateway on this machine, with a real nginx, NATS and TLS (FILE=… for another one)
