@@ -44,7 +44,7 @@ manifests: ## make the generated files anew: CRD, roles, install.yaml
 bench: build ## measure beside the floor and the peers, into bench/results
 	bench/run
 
-million: ## hold a million WebSockets here, then a message to all: some eight minutes, 16 GB
+million: ## hold a million WebSockets here, then a message to all: some six minutes, 12 GB
 	bench/million
 
 scale: ## the operator with 1,000 WsGateways, into bench/results

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use wsgateway_gateway::{config::Args, server, telemetry};
 
-/// After 18,000 connections glibc's keeps their 18 MB; this one returns them within seconds, and costs nothing else.
+/// After 18,000 connections glibc's keeps their 18 MB; this one returns them within seconds.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

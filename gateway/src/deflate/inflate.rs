@@ -128,7 +128,6 @@ fn feed(
         let read_before = zlib.total_in();
         let status = zlib.decompress_vec(input, output, FlushDecompress::None);
         let read = usize::try_from(zlib.total_in() - read_before).unwrap_or(usize::MAX);
-        let is_stuck = read == 0 && output.len() < output.capacity();
         let has_room = output.len() < output.capacity();
         *input = input.get(read..).unwrap_or_default();
         match status {
@@ -137,7 +136,7 @@ fn feed(
             Ok(Status::StreamEnd) => return Ok(Fed::StreamEnd),
             // With room left, nothing more can come of what was read.
             Ok(_) if input.is_empty() && has_room => return Ok(Fed::All),
-            Ok(_) if is_stuck => return Err(InflateError::Invalid),
+            Ok(_) if read == 0 && has_room => return Err(InflateError::Invalid),
             Ok(_) => {}
         }
     }
