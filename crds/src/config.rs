@@ -8,7 +8,13 @@
 //! that this version does not know are reported by [`Config::read`] and otherwise let be, so that a
 //! newer operator can write for an older gateway.
 
+mod auth;
+
 use std::{net::SocketAddr, path::PathBuf};
+
+pub use self::auth::{
+    Access, Auth, Authorization, HmacAlgorithm, KeySource, Provider, TokenSource,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +142,9 @@ pub struct Live {
     pub limits: Limits,
     /// How it ends.
     pub drain: Drain,
+    /// Who may connect. Absent: everyone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// What it serves, 1 to 64 routes of distinct names and paths.
     pub routes: Vec<Route>,
 }
@@ -270,6 +279,9 @@ pub struct Route {
     /// How messages from NATS are framed.
     #[serde(default)]
     pub payload: Payload,
+    /// Who may connect to it, where `auth` asks for tokens.
+    #[serde(default, skip_serializing_if = "Authorization::is_default")]
+    pub authorization: Authorization,
     /// The largest message from a client, where it is not `websocket.maxMessageSize`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message_size: Option<Size>,

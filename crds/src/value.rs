@@ -3,12 +3,14 @@
 mod duration;
 mod origin;
 mod path;
+mod role;
 mod size;
 mod subject;
 
 pub use duration::{Duration, DurationError};
 pub use origin::{OriginPattern, OriginPatternError};
 pub use path::{PathError, PathMatch, PathTemplate, query_value};
+pub use role::{Role, RoleError};
 pub use size::{Size, SizeError};
 pub use subject::{
     Pattern, Subject, SubjectError, Template, TemplateError, TemplateValues, ValueError,

@@ -24,7 +24,9 @@ use tokio::net::TcpListener;
 
 use wsgateway_crds::report::Report;
 
-use crate::{metrics, nats::NatsHandle, revision::Revisions, upgrade::Gate};
+use crate::{
+    auth::keyring::Keyrings, metrics, nats::NatsHandle, revision::Revisions, upgrade::Gate,
+};
 
 /// How long a shard may go without a sweep before the process counts as stuck. A sweep is due every
 /// 0.1 s; a machine that is short of CPU may delay it by seconds.
@@ -43,6 +45,8 @@ pub struct Admin {
     pub registry: Registry,
     /// NATS.
     pub nats: NatsHandle,
+    /// The keys of issuers.
+    pub keyrings: Arc<Keyrings>,
     /// The open connections.
     pub gate: Arc<Gate>,
     /// The configuration that runs.
@@ -115,7 +119,8 @@ impl Admin {
         Ok(())
     }
 
-    /// It is ready from its first connection to NATS, once its queues have been looked at, until it drains,
+    /// It is ready from its first connection to NATS, once its queues have been looked at and the keys of issuers have
+    /// been had, until it drains,
     /// while it has descriptors left. A later loss of NATS does not change that: all pods at once would
     /// leave the Service.
     fn readiness(&self) -> Result<(), String> {
@@ -128,6 +133,9 @@ impl Admin {
             }
             if self.nats.is_opening_queues() {
                 return Err("queues are being opened".to_owned());
+            }
+            if !self.keyrings.are_loaded() {
+                return Err("no issuer's keys are loaded yet".to_owned());
             }
             self.has_started.store(true, Ordering::Relaxed);
         }

@@ -25,6 +25,10 @@ use wsgateway_crds::{config as file, report::Rejected};
 use self::fleet::{Common, Fleet};
 use crate::{
     admin::Admin,
+    auth::{
+        AuthMetrics,
+        keyring::{Keyring, Keyrings},
+    },
     config::{Args, ConfigError, ConfigFiles, LiveConfig, ReadConfig, Refusal, RouteQueue, shards},
     exchange::{QueueId, ToShard},
     metrics::{Metrics, ResultLabel},
@@ -151,6 +155,7 @@ struct Process {
     gate: Arc<Gate>,
     fleet: Fleet,
     nats: NatsHandle,
+    keyrings: Arc<Keyrings>,
     nats_task: JoinHandle<()>,
     stop_nats: CancellationToken,
 }
@@ -174,7 +179,8 @@ impl Process {
         let metrics = Metrics::register(&mut registry);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
         let (nats, nats_side) = nats::new(boot.nats.clone(), nats_metrics)?;
-        let live = Arc::new(live_config(&written, &nats)?);
+        let keyrings = Arc::new(Keyrings::new(AuthMetrics::register(&mut registry)));
+        let live = Arc::new(live_config(&written, &nats, &keyrings)?);
         let connections_max =
             descriptors.saturating_sub(DESCRIPTORS_RESERVED) * DESCRIPTORS_PERCENT / 100;
         report_limits(&metrics, &live, connections_max);
@@ -194,6 +200,7 @@ impl Process {
         let admin = Admin {
             registry,
             nats: nats.clone(),
+            keyrings: keyrings.clone(),
             gate: gate.clone(),
             revisions: revisions.clone(),
             connections_max,
@@ -222,6 +229,7 @@ impl Process {
             gate,
             fleet,
             nats,
+            keyrings,
             nats_task,
             stop_nats,
         })
@@ -295,7 +303,7 @@ impl Process {
     }
 
     fn go_over(&mut self, written: file::Live) -> Result<(), ConfigError> {
-        self.live = Arc::new(live_config(&written, &self.nats)?);
+        self.live = Arc::new(live_config(&written, &self.nats, &self.keyrings)?);
         self.written = written;
         let queues = self.live.routes.iter().flat_map(|route| &route.queues);
         let queues: HashSet<_> = queues.map(|queue| queue.id).collect();
@@ -335,20 +343,25 @@ impl Process {
 
 /// Whether a part `live` holds together. Nothing is asked of NATS.
 fn check_live(live: &file::Live) -> Result<(), ConfigError> {
-    LiveConfig::new(live, &mut |_| RouteQueue {
+    let mut queue = |_: &file::Queue| RouteQueue {
         id: QueueId(0),
         status: Arc::default(),
-    })
-    .map(drop)
+    };
+    LiveConfig::new(live, &mut queue, &mut |_| Arc::new(Keyring::unopened())).map(drop)
 }
 
-fn live_config(live: &file::Live, nats: &NatsHandle) -> Result<LiveConfig, ConfigError> {
-    // Queues are opened only once the whole is known to hold.
+fn live_config(
+    live: &file::Live,
+    nats: &NatsHandle,
+    keyrings: &Keyrings,
+) -> Result<LiveConfig, ConfigError> {
+    // Queues are opened and keys asked for only once the whole is known to hold.
     check_live(live)?;
-    LiveConfig::new(live, &mut |queue| {
+    let mut queue = |queue: &file::Queue| {
         let (id, status) = nats.queue(queue);
         RouteQueue { id, status }
-    })
+    };
+    LiveConfig::new(live, &mut queue, &mut |provider| keyrings.open(provider))
 }
 
 fn warn_of_unknown(unknown: &[String]) {

@@ -44,6 +44,8 @@ pub struct Session {
     last_pong: Tick,
     /// When the next ping is due.
     next_ping: Tick,
+    /// When its token expires.
+    expires: Option<Tick>,
     /// Since when a message is unfinished, or since when the phase is not `Open`.
     since: Tick,
 }
@@ -123,6 +125,8 @@ pub enum CloseCause {
     CloseTimeout,
     /// A probe carries no data.
     ProbeMessage,
+    /// The token that it was opened with has expired, or is about to.
+    TokenExpired,
 }
 
 impl CloseCause {
@@ -142,6 +146,8 @@ impl CloseCause {
             | Self::CloseTimeout => 1008,
             Self::Draining | Self::RouteChanged => 1012,
             Self::OutOfMemory | Self::NatsUnavailable => 1013,
+            // Of those that are free for applications, the one that means what HTTP's 401 does.
+            Self::TokenExpired => 4401,
         }
     }
 
@@ -164,6 +170,7 @@ impl CloseCause {
             Self::ConfigChanged => "ConfigChanged",
             Self::CloseTimeout => "CloseTimeout",
             Self::ProbeMessage => "ProbeMessage",
+            Self::TokenExpired => "TokenExpired",
         }
     }
 }
@@ -207,6 +214,7 @@ impl Session {
             window: None,
             last_pong: now,
             next_ping: first_ping(now, limits, spread),
+            expires: None,
             since: now,
         }
     }
@@ -221,6 +229,12 @@ impl Session {
     /// What its messages may be compressed with.
     pub fn window(&self) -> Option<Window> {
         self.window
+    }
+
+    /// The same, which ends at a moment, since its token does.
+    #[must_use]
+    pub fn until(self, expires: Option<Tick>) -> Self {
+        Self { expires, ..self }
     }
 
     /// Goes over to other limits: their periods begin now, so that a shorter one ends nobody who has not
@@ -353,6 +367,9 @@ impl Session {
         if self.phase != Phase::Open {
             let is_over = self.since.is_older_than(CLOSE_WAIT, now);
             return is_over.then_some(Due::Abort(CloseCause::CloseTimeout));
+        }
+        if self.expires.is_some_and(|expires| now >= expires) {
+            return Some(Due::Close(CloseCause::TokenExpired));
         }
         if self.last_pong.is_older_than(limits.pong_wait, now) {
             return Some(Due::Close(CloseCause::PongTimeout));

@@ -215,6 +215,7 @@ impl Shard {
             patterns,
             publish,
             window,
+            expires_at,
             permit,
         } = accepted;
         let now = self.now();
@@ -225,7 +226,10 @@ impl Shard {
         };
         let generation = state.next_generation;
         state.next_generation = generation.wrapping_add(1);
-        let session = Session::new(now, &route.session, generation).with_compression(window);
+        let expires = expires_at.map(|at| Tick::at(self.epoch, at));
+        let session = Session::new(now, &route.session, generation)
+            .with_compression(window)
+            .until(expires);
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
         let outdated = state.outdated(at, &route, page.as_ref());

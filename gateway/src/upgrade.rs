@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::Engine;
@@ -26,6 +26,7 @@ use wsgateway_crds::{
 };
 
 use crate::{
+    auth::{AuthRefusal, Identity},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
@@ -106,6 +107,8 @@ pub struct Accepted {
     pub publish: Option<Arc<str>>,
     /// What its messages are compressed with, where that was agreed on.
     pub window: Option<Window>,
+    /// When it is closed, since its token expires.
+    pub expires_at: Option<Instant>,
     /// Its place.
     pub permit: Permit,
 }
@@ -151,6 +154,9 @@ pub enum Refusal {
     /// 403.
     #[error("origin {0} is not allowed")]
     Origin(String),
+    /// 400, 401, 403 or 503: whose request it is, or what that allows.
+    #[error(transparent)]
+    Auth(#[from] AuthRefusal),
     /// 400 or 403: a value that cannot be part of a subject.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -179,6 +185,7 @@ impl Refusal {
             Self::Malformed(_) => "Malformed",
             Self::UnsupportedSubprotocol => "UnsupportedSubprotocol",
             Self::Origin(_) => "Origin",
+            Self::Auth(refusal) => refusal.reason(),
             Self::Value(ValueError::Request(_)) => "InvalidValue",
             Self::Value(ValueError::Claim(_)) => "InvalidClaim",
             Self::TooManyConnections(_) => "TooManyConnections",
@@ -197,6 +204,7 @@ impl Refusal {
             | Self::UnsupportedSubprotocol
             | Self::Value(ValueError::Request(_)) => StatusCode::BAD_REQUEST,
             Self::Origin(_) | Self::Value(ValueError::Claim(_)) => StatusCode::FORBIDDEN,
+            Self::Auth(refusal) => refusal.status(),
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -238,6 +246,7 @@ impl Refusal {
                 let secs = u64::try_from(secs).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
             }
+            Self::Auth(refusal) => refusal.extend(headers),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
             }
@@ -247,11 +256,12 @@ impl Refusal {
     }
 }
 
-/// Checks a request. Comes with the answer: 101 where it is let in.
+/// Checks a request. Comes with the answer: 101 where it is let in. It waits only where the token names a key that
+/// is not known.
 ///
 /// # Errors
 /// When it is not let in.
-pub fn accept<B>(
+pub async fn accept<B>(
     request: &Request<B>,
     conditions: Conditions<'_>,
 ) -> Result<(Entry, Response<Full<Bytes>>), Refusal> {
@@ -273,12 +283,21 @@ pub fn accept<B>(
     let subprotocol = choose_subprotocol(headers)?;
     let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;
-    let (patterns, publish) = subjects(route, path, request.uri().query().unwrap_or_default())?;
     check_sources(route, conditions.nats_connected)?;
+    let full = Refusal::TooManyConnections(conditions.connections_max);
+    if conditions.gate.open() >= conditions.connections_max {
+        return Err(full);
+    }
+    let query = request.uri().query().unwrap_or_default();
+    let identity = match &conditions.live.auth {
+        Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
+        None => None,
+    };
+    let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
         .enter(conditions.connections_max)
-        .ok_or(Refusal::TooManyConnections(conditions.connections_max))?;
+        .ok_or(full)?;
     let response = switching_protocols(&accept_key, subprotocol, compression.as_ref())?;
     let accepted = Accepted {
         route: route.clone(),
@@ -286,6 +305,7 @@ pub fn accept<B>(
         patterns,
         publish,
         window: compression.map(|agreement| agreement.window),
+        expires_at: identity.map(|identity| identity.expires_at),
         permit,
     };
     Ok((Entry::Connection(accepted), response))
@@ -406,6 +426,7 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, 
 struct Values<'a> {
     path: PathMatch<'a>,
     query: &'a str,
+    identity: Option<&'a Identity>,
 }
 
 impl TemplateValues for Values<'_> {
@@ -418,17 +439,23 @@ impl TemplateValues for Values<'_> {
         wsgateway_crds::value::query_value(self.query, name)
     }
 
-    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
-        None
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.identity?.claims.text(name)
     }
 }
 
 type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
 
-fn subjects(route: &Route, path: &str, query: &str) -> Result<Subjects, Refusal> {
+fn subjects(
+    route: &Route,
+    path: &str,
+    query: &str,
+    identity: Option<&Identity>,
+) -> Result<Subjects, Refusal> {
     let values = Values {
         path: route.path.matches(path).unwrap_or_default(),
         query,
+        identity,
     };
     let render = |subject: &RouteSubject| match &subject.fixed {
         Some(pattern) => Ok(pattern.clone()),

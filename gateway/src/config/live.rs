@@ -3,12 +3,16 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use wsgateway_crds::{
-    config::{self as file, CompressionMode, FromClient, Payload, SlowConsumer, SourceKind},
-    value::{OriginPattern, PathTemplate, Pattern, Size, Template},
+    config::{
+        self as file, Access, Authorization, CompressionMode, FromClient, Payload, SlowConsumer,
+        SourceKind,
+    },
+    value::{self, OriginPattern, PathTemplate, Pattern, Size, Template},
 };
 
 use super::{ConfigError, rules};
 use crate::{
+    auth::{Auth, keyring::Keyring},
     exchange::{QueueId, QueueStatus},
     outbox::OutboxLimits,
     session::SessionLimits,
@@ -39,6 +43,8 @@ pub struct LiveConfig {
     pub total_bytes_max: usize,
     /// How the process ends.
     pub drain: file::Drain,
+    /// Whose tokens are believed. None: everyone may connect.
+    pub auth: Option<Auth>,
     /// What is served.
     pub routes: Vec<Arc<Route>>,
 }
@@ -52,6 +58,10 @@ pub struct Route {
     pub path: PathTemplate,
     /// How messages from NATS are framed.
     pub payload: Payload,
+    /// What it asks of a token, where one is asked for.
+    pub authorization: Authorization,
+    /// Whose tokens it believes: without names and leeways, which end no connection. Empty where everyone may connect.
+    pub issuers: Vec<file::Provider>,
     /// What its sessions are held to.
     pub session: SessionLimits,
     /// The smallest payload that is compressed for clients that can inflate it, in bytes. `None`: compression is
@@ -105,9 +115,23 @@ impl Route {
                 .collect::<Vec<_>>()
         };
         self.path == old.path
+            && self.admits_all_of(old)
             && self.subjects == old.subjects
             && ids(self) == ids(old)
             && publish_template(&self.from_client) == publish_template(&old.from_client)
+    }
+}
+
+impl Route {
+    /// Whether all whom `old` let in would be let in here too, by their tokens.
+    fn admits_all_of(&self, old: &Self) -> bool {
+        self.issuers.is_empty()
+            || (!old.issuers.is_empty()
+                && self.authorization == old.authorization
+                && old
+                    .issuers
+                    .iter()
+                    .all(|issuer| self.issuers.contains(issuer)))
     }
 }
 
@@ -120,21 +144,24 @@ fn publish_template(from_client: &FromClient) -> Option<&Template> {
 }
 
 impl LiveConfig {
-    /// Checks the values against each other. `queue` gives each queue its id.
+    /// Checks the values against each other. `queue` gives each queue its id, and `keyring` each issuer its keys.
     ///
     /// # Errors
     /// With a sentence that names the fields.
     pub fn new(
         live: &file::Live,
         queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
+        keyring: &mut dyn FnMut(&file::Provider) -> Arc<Keyring>,
     ) -> Result<Self, ConfigError> {
         let file::Live {
             websocket,
             limits,
             drain,
+            auth,
             routes,
         } = live;
         rules::check_websocket(websocket)?;
+        rules::check_auth(auth.as_ref(), websocket, routes)?;
         rules::check_routes(routes)?;
         let session = SessionLimits {
             ping_period: websocket.ping_period.get(),
@@ -152,9 +179,13 @@ impl LiveConfig {
             },
             total_bytes_max: total_bytes(limits),
             drain: drain.clone(),
+            auth: auth.as_ref().map(|auth| Auth::new(auth, keyring)),
             routes: routes
                 .iter()
-                .map(|r| Arc::new(route(r, session, websocket.compression, queue)))
+                .map(|r| {
+                    let compression = websocket.compression;
+                    Arc::new(route(r, session, compression, auth.as_ref(), queue))
+                })
                 .collect(),
         })
     }
@@ -184,12 +215,14 @@ fn route(
     route: &file::Route,
     session: SessionLimits,
     compression: file::Compression,
+    auth: Option<&file::Auth>,
     queue: &mut dyn FnMut(&file::Queue) -> RouteQueue,
 ) -> Route {
     let file::Route {
         name,
         path,
         payload,
+        authorization,
         max_message_size,
         compression: own_compression,
         from_client,
@@ -217,6 +250,11 @@ fn route(
         name: name.clone(),
         path: path.clone(),
         payload: *payload,
+        authorization: authorization.clone(),
+        issuers: match authorization.access {
+            Access::Token => issuers(auth),
+            Access::Anonymous => Vec::new(),
+        },
         session: SessionLimits {
             message_bytes_max,
             ..session
@@ -239,6 +277,16 @@ fn compress_bytes_min(compression: file::Compression) -> Option<usize> {
             Some(usize::try_from(compression.min_size.bytes()).unwrap_or(usize::MAX))
         }
     }
+}
+
+fn issuers(auth: Option<&file::Auth>) -> Vec<file::Provider> {
+    let providers = auth.iter().flat_map(|auth| &auth.providers);
+    let issuers = providers.map(|provider| file::Provider {
+        name: String::new(),
+        leeway: value::Duration::from_secs(0),
+        ..provider.clone()
+    });
+    issuers.collect()
 }
 
 /// The budget for messages: what is configured, else half of the memory limit less what the allowed
@@ -285,10 +333,11 @@ routes:
     fn load(text: &str) -> Result<LiveConfig, ConfigError> {
         let (live, unknown) = file::Live::read(text).unwrap();
         assert_eq!(unknown, Vec::<String>::new());
-        LiveConfig::new(&live, &mut |_| RouteQueue {
+        let mut queue = |_: &file::Queue| RouteQueue {
             id: QueueId(0),
             status: Arc::default(),
-        })
+        };
+        LiveConfig::new(&live, &mut queue, &mut |_| Arc::new(Keyring::unopened()))
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! by hand meets them here.
 
 use wsgateway_crds::{
-    config::{self as file, FromClient, SourceKind},
-    value::{Size, Template},
+    config::{self as file, Access, FromClient, SourceKind, TokenSource},
+    value::{OriginPattern, Size, Template},
 };
 
 use super::ConfigError;
@@ -14,6 +14,9 @@ const ROUTES_MAX: usize = 64;
 
 /// The NATS servers that there may be.
 const SERVERS_MAX: usize = 16;
+
+/// The issuers that there may be: a token is compared with them one by one.
+const PROVIDERS_MAX: usize = 8;
 
 /// The largest message that a route may allow: longer ones would be held in memory whole.
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
@@ -66,6 +69,109 @@ pub(super) fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigE
     Ok(())
 }
 
+pub(super) fn check_auth(
+    auth: Option<&file::Auth>,
+    websocket: &file::WebSocket,
+    routes: &[file::Route],
+) -> Result<(), ConfigError> {
+    let Some(auth) = auth else {
+        return check_open(routes);
+    };
+    let providers = &auth.providers;
+    rule((1..=PROVIDERS_MAX).contains(&providers.len()), || {
+        format!("auth.providers must hold 1 to {PROVIDERS_MAX} issuers")
+    })?;
+    for (at, provider) in providers.iter().enumerate() {
+        let name = &provider.name;
+        for other in providers.iter().take(at) {
+            rule(other.name != *name, || {
+                format!("auth.providers: two issuers are named `{name}`")
+            })?;
+            rule(other.issuer != provider.issuer, || {
+                format!(
+                    "auth.providers: `{name}` and `{}` are the same issuer",
+                    other.name
+                )
+            })?;
+        }
+        rule(!provider.audiences.is_empty(), || {
+            format!("auth.providers[{name}].audiences must not be empty")
+        })?;
+    }
+    rule(!auth.token_sources.is_empty(), || {
+        "auth.tokenSources must not be empty".to_owned()
+    })?;
+    // Browsers send cookies with requests that any page makes, and ask nobody first.
+    let takes_cookies = |source: &TokenSource| matches!(source, TokenSource::Cookie { .. });
+    let is_open = websocket.allowed_origins.contains(&OriginPattern::Any);
+    rule(
+        !(is_open && auth.token_sources.iter().any(takes_cookies)),
+        || {
+            "auth.tokenSources must not hold Cookie while websocket.allowedOrigins holds `*`: any page could connect in \
+         its visitor's name"
+            .to_owned()
+        },
+    )?;
+    routes.iter().try_for_each(check_access)
+}
+
+/// What asks for a token cannot be had without anybody who issues one.
+fn check_open(routes: &[file::Route]) -> Result<(), ConfigError> {
+    for route in routes {
+        rule(route.authorization.is_default(), || {
+            format!("routes[{}].authorization needs auth", route.name)
+        })?;
+        check_no_claims(route, "there is no auth")?;
+    }
+    Ok(())
+}
+
+/// Nor can what comes from one be had of who needs none.
+fn check_access(route: &file::Route) -> Result<(), ConfigError> {
+    let file::Authorization {
+        access,
+        any_role,
+        groups,
+        scopes,
+    } = &route.authorization;
+    if *access == Access::Token {
+        return Ok(());
+    }
+    rule(
+        any_role.is_empty() && groups.is_empty() && scopes.is_empty(),
+        || {
+            format!(
+                "routes[{}].authorization: whoever needs no token needs no role, group or scope",
+                route.name
+            )
+        },
+    )?;
+    check_no_claims(route, "the route asks for no token")
+}
+
+fn check_no_claims(route: &file::Route, why: &str) -> Result<(), ConfigError> {
+    let published = match &route.from_client {
+        FromClient::Publish { subject } => Some(subject),
+        _ => None,
+    };
+    let sources = route
+        .to_client
+        .iter()
+        .filter_map(|source| match &source.kind {
+            SourceKind::Core { subjects, .. } => Some(subjects),
+            SourceKind::Queue(_) => None,
+        });
+    let mut templates = published.into_iter().chain(sources.flatten());
+    templates.try_for_each(|template| {
+        rule(template.claim_names().next().is_none(), || {
+            format!(
+                "routes[{}]: `{template}` uses a claim, but {why}",
+                route.name
+            )
+        })
+    })
+}
+
 pub(super) fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
     rule((1..=ROUTES_MAX).contains(&routes.len()), || {
         format!("routes must hold 1 to {ROUTES_MAX} routes")
@@ -114,7 +220,5 @@ fn check_template(route: &file::Route, template: &Template) -> Result<(), Config
             )
         })?;
     }
-    rule(template.claim_names().next().is_none(), || {
-        format!("routes[{name}]: `{template}` uses a claim, but there is no authorization")
-    })
+    Ok(())
 }

@@ -151,7 +151,7 @@ async fn answer(
         nats_connected: shard.nats.is_connected(),
         age: shard.epoch.elapsed(),
     };
-    Ok(match accept(&request, conditions) {
+    Ok(match accept(&request, conditions).await {
         Ok((Entry::Connection(accepted), response)) => {
             let hold = Hold::new(shard, &accepted.patterns);
             hold.until_known().await;

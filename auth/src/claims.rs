@@ -1,0 +1,62 @@
+//! What a verified token says of its bearer.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use wsgateway_crds::value::Role;
+
+/// The claims of a verified token. Only [`Trust::verify`](crate::Trust::verify) makes them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    pub(crate) fn new(claims: Map<String, Value>) -> Self {
+        Self(claims)
+    }
+
+    /// A claim as a text, for subjects: a text or a whole number; of anything else there is no one form.
+    pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.0.get(name)? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) if number.is_i64() || number.is_u64() => {
+                Some(Cow::Owned(number.to_string()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether its bearer has a role.
+    pub fn has_role(&self, role: &Role) -> bool {
+        let (roles, name) = match role {
+            Role::Realm(name) => (self.0.get("realm_access"), name),
+            Role::Client { client, role } => {
+                let clients = self.0.get("resource_access");
+                (
+                    clients.and_then(|clients| clients.as_object()?.get(client)),
+                    role,
+                )
+            }
+        };
+        let roles = roles.and_then(|access| access.as_object()?.get("roles"));
+        holds(roles, name)
+    }
+
+    /// Whether its bearer is in a group.
+    pub fn has_group(&self, group: &str) -> bool {
+        holds(self.0.get("groups"), group)
+    }
+
+    /// Whether it has a scope: RFC 8693's list in one text, parted by spaces.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        match self.0.get("scope") {
+            Some(Value::String(scopes)) => scopes.split(' ').any(|found| found == scope),
+            scopes => holds(scopes, scope),
+        }
+    }
+}
+
+/// Whether a list holds a text.
+fn holds(list: Option<&Value>, text: &str) -> bool {
+    let mut items = list.and_then(Value::as_array).into_iter().flatten();
+    items.any(|item| item.as_str() == Some(text))
+}

@@ -1,0 +1,33 @@
+//! From a bearer token to what it allows, and why. Pure: no IO, no runtime, and the time is an argument.
+//!
+//! # Layout
+//!
+//! The modules stand in the order in which a token passes them.
+//!
+//! - [`json`]: JSON in which no member stands twice: what one reader takes for a claim and another for its opposite is
+//!   refused.
+//! - [`token`]: the compact form, taken apart. Nothing in it is believed yet.
+//! - [`key`]: the keys of an issuer. Each verifies with the algorithms of its own kind and no others.
+//! - [`trust`]: whose tokens are believed: issuer, audience, time and kind first, the signature last.
+//! - [`claims`]: what a verified token says of its bearer.
+//! - [`authorization`]: whether that is what a route asks for.
+//!
+//! Signatures are verified by `ring`, which the workspace has for TLS anyway. It has no ES512.
+
+pub mod json;
+
+pub mod token;
+
+pub mod key;
+
+pub mod trust;
+
+pub mod claims;
+
+pub mod authorization;
+
+pub use authorization::{Denial, judge};
+pub use claims::Claims;
+pub use key::{KeySet, KeySetError};
+pub use token::{TOKEN_BYTES_MAX, Token, TokenError};
+pub use trust::{Trust, Verified};
