@@ -6,6 +6,7 @@
 //! Every field has its default in the schema; the defaults are the seed's. Rules between fields are CEL, so
 //! that the API server and `wsgw lint` refuse with the same sentence.
 
+mod auth;
 mod exposure;
 mod limits;
 mod monitoring;
@@ -19,6 +20,10 @@ mod schema;
 mod status;
 mod websocket;
 
+pub use auth::{
+    Access, Auth, Authorization, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef, Oidc, OnExpiry,
+    Provider, ProviderType, SecretKeyRef, TokenSource, TokenSourceType,
+};
 pub use exposure::{
     Affinity, Buffering, CertManagerTls, Exposure, ExposureType, HttpRoute, Ingress, IssuerKind,
     IssuerRef, LoadBalancer, ParentRef, SecretTls, SelfSignedTls, StatusPage, Tls, TlsType,
@@ -127,6 +132,16 @@ pub const NAME_BYTES_MAX: usize = 40;
     "websocket.pongWait must be shorter than exposure.proxyReadTimeout, or the proxy ends quiet connections \
      before the gateway knows that their client is gone"
 ))]
+#[schemars(transform = Rule::new(
+    "!has(self.auth) || !self.auth.tokenSources.exists(s, s.type == 'Cookie') || \
+     !('*' in self.websocket.allowedOrigins)",
+    "auth.tokenSources must not hold Cookie while websocket.allowedOrigins holds *: any page could connect in its \
+     visitor's name"
+))]
+#[schemars(transform = Rule::new(
+    "has(self.auth) || !self.routes.exists(r, has(r.authorization))",
+    "routes must not have authorization without auth: nobody would be asked for a token"
+))]
 pub struct WsGatewaySpec {
     /// How many gateways serve, each with the same routes. A client is on one of them; a message from NATS
     /// reaches clients on all. With 0 nobody is served. Default 3. Example: `replicas: 5`
@@ -157,6 +172,12 @@ pub struct WsGatewaySpec {
     /// What one gateway holds at most. Example: `limits: {connectionsPerPod: 50000}`
     #[serde(default)]
     pub limits: Limits,
+    /// Whose tokens are believed. With it every route asks for a valid token, unless its authorization says otherwise.
+    /// Default: none, and everyone may connect.
+    /// Example: `auth: {providers: [{name: keycloak, type: OIDC, oidc: {issuer: "https://sso.example.com/realms/shop",
+    /// audiences: [wsgateway]}}]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// What is served: 1 to 64 routes of distinct names and paths.
     /// Example: `routes: [{name: chat, path: /chat}]`, which echoes.
     #[schemars(length(min = 1, max = 64))]

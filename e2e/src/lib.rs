@@ -5,7 +5,7 @@
 //!
 //! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
 //!   [`row`].
-//! - The servers: [`nats`] with [`certificate`] and [`identity`], [`gateway`], [`local`].
+//! - The servers: [`nats`] with [`certificate`] and [`identity`], [`issuer`], [`gateway`], [`local`].
 //! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it; [`kubernetes`], a whole cluster
 //!   with nodes.
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
@@ -36,6 +36,8 @@ pub mod row;
 pub mod certificate;
 
 pub mod identity;
+
+pub mod issuer;
 
 pub mod nats;
 

@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use wsgateway_crds::{
-    config::{self, Boot, Config, JetStreamApi, Live},
+    config::{self, JetStreamApi, KeySource, Live},
     v1alpha1::{DashboardMode, IssuerKind, MetricsMode, RulesMode, Upgrade},
     value::Duration,
 };
@@ -43,7 +43,12 @@ pub struct Gateway {
     pub nats: Nats,
     /// What a worker's configuration file says beside where it listens and how it reaches NATS. The same for all
     /// workers, and changed without a restart.
+    ///
+    /// The files that its part `auth` names have no directory yet: [`live_in`](Self::live_in) gives them one. Without
+    /// it the workers would find no keys, and let nobody in.
     pub live: Live,
+    /// The files that `live` names, likewise.
+    pub auth_files: Vec<SecretFile>,
     /// What the proxy in front of the workers must know.
     pub exposure: Exposure,
     /// Where the proxy's certificate comes from.
@@ -153,12 +158,26 @@ pub struct NetworkPolicy {
 }
 
 impl Gateway {
-    /// The configuration file of a worker.
-    pub fn config(&self, boot: Boot) -> Config {
-        Config {
-            boot,
-            live: Some(self.live.clone()),
+    /// What a worker's configuration says beside where it listens and how it reaches NATS, with every file that it
+    /// names in this directory, and those files.
+    pub fn live_in(&self, directory: &Path) -> (Live, Vec<SecretFile>) {
+        let mut live = self.live.clone();
+        let providers = live.auth.iter_mut().flat_map(|auth| &mut auth.providers);
+        for provider in providers {
+            match &mut provider.keys {
+                KeySource::Discovery { ca_file } | KeySource::Url { ca_file, .. } => {
+                    *ca_file = ca_file.take().map(|file| directory.join(file));
+                }
+                KeySource::File { file } | KeySource::Hmac { file, .. } => {
+                    *file = directory.join(&*file);
+                }
+            }
         }
+        let files = self.auth_files.iter().map(|file| SecretFile {
+            path: directory.join(&file.path),
+            content: file.content.clone(),
+        });
+        (live, files.collect())
     }
 }
 

@@ -4,6 +4,7 @@
 //! that a user mends them all at once. Each part takes its piece of the spec apart without `..`, so a field that
 //! is added to the CRD and read by nobody does not compile.
 
+mod auth;
 mod exposure;
 mod findings;
 mod live;
@@ -163,6 +164,7 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         nats,
         websocket,
         limits,
+        auth,
         routes,
         exposure,
         rollout,
@@ -172,9 +174,14 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         pod_disruption_budget,
         pod_template,
     } = gateway.spec;
-    let (paths, routes) = route::routes(routes, findings);
+    let has_auth = auth.is_some();
+    let auth = auth
+        .map(|auth| auth::auth(auth, findings).ok_or(()))
+        .transpose();
+    let (paths, routes) = route::routes(routes, has_auth, findings);
     let nats = nats::nats(nats, findings);
-    let live = live::live(websocket, limits, rollout, routes, findings);
+    let (auth, auth_files) = auth.ok().flatten().unzip();
+    let live = live::live(websocket, limits, rollout, (auth, routes), findings);
     let exposed = exposure::exposure(&name, exposure, paths, findings);
     let scaling = scaling
         .map(|scaling| scaling::scaling(scaling, findings).ok_or(()))
@@ -197,6 +204,7 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         replicas,
         nats: nats?,
         live: live?,
+        auth_files: auth_files.unwrap_or_default(),
         exposure,
         tls,
         entrance,

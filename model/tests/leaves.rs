@@ -62,6 +62,31 @@ apiVersion: v1
 kind: Secret
 metadata: {name: two}
 stringData: {a: SU s2a, tls.crt: -----BEGIN CERTIFICATE----- 2, tls.key: -----BEGIN PRIVATE KEY----- 2}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: jwks}
+data: {a: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}', b: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURs"}]}'}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: jwks-two}
+data: {a: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURw"}]}'}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: jwks}
+stringData: {a: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHUR0"}]}'}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: hmac}
+stringData: {a: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa, b: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: hmac-two}
+stringData: {a: cccccccccccccccccccccccccccccccccccccccccccccccccccc}
 "#;
 
 /// Changes to make: where, as a JSON pointer below `/spec`, and what, as YAML. `null` takes a field away.
@@ -92,7 +117,208 @@ const SCALING: Changes = &[(
     "{type: HPA, maxReplicas: 5, metrics: [{type: CPU, averageUtilization: 50}]}",
 )];
 
+const OIDC: Changes = &[(
+    "/auth",
+    "{providers: [{name: a, type: OIDC, oidc: {issuer: 'https://a', audiences: [a], caRef: {name: one, key: a}}}]}",
+)];
+
+const JWKS: Changes = &[(
+    "/auth",
+    "{providers: [{name: a, type: JWKS, jwks: {issuer: 'https://a', audiences: [a], url: 'https://a', caRef: {name: one, key: a}}}]}",
+)];
+
+const KEYS: Changes = &[(
+    "/auth",
+    "{providers: [{name: a, type: JWKS, jwks: {issuer: 'https://a', audiences: [a], keysRef: {name: jwks, key: a}}}]}",
+)];
+
+const HMAC: Changes = &[(
+    "/auth",
+    "{providers: [{name: a, type: HMAC, hmac: {issuer: 'https://a', audiences: [a], secretRef: {name: hmac, key: a}}}]}",
+)];
+
+const COOKIE: Changes = &[
+    ("/websocket", "{allowedOrigins: [SameHost]}"),
+    (
+        "/auth",
+        "{tokenSources: [{type: Cookie, cookie: {name: a}}], providers: [{name: a, type: OIDC, oidc: {issuer: 'https://a', audiences: [a]}}]}",
+    ),
+];
+
 const ROWS: &[Row] = &[
+    (
+        "auth.tokenSources[].type",
+        OIDC,
+        &[("/auth/tokenSources", "[{type: Query}]")],
+    ),
+    (
+        "auth.tokenSources[].cookie.name",
+        COOKIE,
+        &[("/auth/tokenSources", "[{type: Cookie, cookie: {name: b}}]")],
+    ),
+    (
+        "auth.providers[].name",
+        OIDC,
+        &[("/auth/providers/0/name", "b")],
+    ),
+    (
+        "auth.providers[].type",
+        OIDC,
+        &[(
+            "/auth/providers",
+            "[{name: a, type: JWKS, jwks: {issuer: 'https://a', audiences: [a], url: 'https://a'}}]",
+        )],
+    ),
+    (
+        "auth.providers[].oidc.issuer",
+        OIDC,
+        &[("/auth/providers/0/oidc/issuer", "https://b")],
+    ),
+    (
+        "auth.providers[].jwks.issuer",
+        JWKS,
+        &[("/auth/providers/0/jwks/issuer", "https://b")],
+    ),
+    (
+        "auth.providers[].hmac.issuer",
+        HMAC,
+        &[("/auth/providers/0/hmac/issuer", "https://b")],
+    ),
+    (
+        "auth.providers[].oidc.audiences[]",
+        OIDC,
+        &[("/auth/providers/0/oidc/audiences", "[b]")],
+    ),
+    (
+        "auth.providers[].jwks.audiences[]",
+        JWKS,
+        &[("/auth/providers/0/jwks/audiences", "[b]")],
+    ),
+    (
+        "auth.providers[].hmac.audiences[]",
+        HMAC,
+        &[("/auth/providers/0/hmac/audiences", "[b]")],
+    ),
+    (
+        "auth.providers[].oidc.authorizedParties[]",
+        OIDC,
+        &[("/auth/providers/0/oidc/authorizedParties", "[b]")],
+    ),
+    (
+        "auth.providers[].jwks.authorizedParties[]",
+        JWKS,
+        &[("/auth/providers/0/jwks/authorizedParties", "[b]")],
+    ),
+    (
+        "auth.providers[].hmac.authorizedParties[]",
+        HMAC,
+        &[("/auth/providers/0/hmac/authorizedParties", "[b]")],
+    ),
+    (
+        "auth.providers[].oidc.leeway",
+        OIDC,
+        &[("/auth/providers/0/oidc/leeway", "10s")],
+    ),
+    (
+        "auth.providers[].jwks.leeway",
+        JWKS,
+        &[("/auth/providers/0/jwks/leeway", "10s")],
+    ),
+    (
+        "auth.providers[].hmac.leeway",
+        HMAC,
+        &[("/auth/providers/0/hmac/leeway", "10s")],
+    ),
+    (
+        "auth.providers[].oidc.caRef.kind",
+        OIDC,
+        &[("/auth/providers/0/oidc/caRef/kind", "Secret")],
+    ),
+    (
+        "auth.providers[].jwks.caRef.kind",
+        JWKS,
+        &[("/auth/providers/0/jwks/caRef/kind", "Secret")],
+    ),
+    (
+        "auth.providers[].oidc.caRef.name",
+        OIDC,
+        &[("/auth/providers/0/oidc/caRef/name", "two")],
+    ),
+    (
+        "auth.providers[].jwks.caRef.name",
+        JWKS,
+        &[("/auth/providers/0/jwks/caRef/name", "two")],
+    ),
+    (
+        "auth.providers[].oidc.caRef.key",
+        OIDC,
+        &[("/auth/providers/0/oidc/caRef/key", "b")],
+    ),
+    (
+        "auth.providers[].jwks.caRef.key",
+        JWKS,
+        &[("/auth/providers/0/jwks/caRef/key", "b")],
+    ),
+    (
+        "auth.providers[].jwks.keysRef.kind",
+        KEYS,
+        &[("/auth/providers/0/jwks/keysRef/kind", "Secret")],
+    ),
+    (
+        "auth.providers[].jwks.keysRef.name",
+        KEYS,
+        &[("/auth/providers/0/jwks/keysRef/name", "jwks-two")],
+    ),
+    (
+        "auth.providers[].jwks.keysRef.key",
+        KEYS,
+        &[("/auth/providers/0/jwks/keysRef/key", "b")],
+    ),
+    (
+        "auth.providers[].jwks.url",
+        JWKS,
+        &[("/auth/providers/0/jwks/url", "https://b")],
+    ),
+    (
+        "auth.providers[].hmac.algorithm",
+        HMAC,
+        &[("/auth/providers/0/hmac/algorithm", "HS384")],
+    ),
+    (
+        "auth.providers[].hmac.secretRef.name",
+        HMAC,
+        &[("/auth/providers/0/hmac/secretRef/name", "hmac-two")],
+    ),
+    (
+        "auth.providers[].hmac.secretRef.key",
+        HMAC,
+        &[("/auth/providers/0/hmac/secretRef/key", "b")],
+    ),
+    (
+        "auth.onExpiry.jitter",
+        OIDC,
+        &[("/auth/onExpiry", "{jitter: 1m}")],
+    ),
+    (
+        "routes[].authorization.access",
+        OIDC,
+        &[("/routes/0/authorization", "{access: Anonymous}")],
+    ),
+    (
+        "routes[].authorization.anyRole[]",
+        OIDC,
+        &[("/routes/0/authorization", "{anyRole: ['realm:a']}")],
+    ),
+    (
+        "routes[].authorization.groups[]",
+        OIDC,
+        &[("/routes/0/authorization", "{groups: [a]}")],
+    ),
+    (
+        "routes[].authorization.scopes[]",
+        OIDC,
+        &[("/routes/0/authorization", "{scopes: [a]}")],
+    ),
     ("replicas", &[], &[("/replicas", "5")]),
     ("paused", &[], &[("/paused", "true")]),
     ("image", &[], &[("/image", "example.com/gateway:1")]),

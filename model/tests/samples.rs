@@ -9,7 +9,7 @@
 use std::{fmt::Write, fs, path::PathBuf};
 
 use expect_test::expect_file;
-use wsgateway_crds::config::{Boot, Listen};
+use wsgateway_crds::config::{Boot, Config, Listen};
 
 /// Where the samples are.
 fn samples() -> Vec<PathBuf> {
@@ -45,8 +45,13 @@ fn every_sample_becomes_the_configuration_of_a_worker() {
                 admin: "127.0.0.1:9001".parse().unwrap(),
                 shards: None,
             };
-            let mut golden = gateway.config(Boot { listen, nats }).write().unwrap();
-            for file in files {
+            let (live, auth_files) = gateway.live_in("/run/wsgateway/auth".as_ref());
+            let config = Config {
+                boot: Boot { listen, nats },
+                live: Some(live),
+            };
+            let mut golden = config.write().unwrap();
+            for file in files.into_iter().chain(auth_files) {
                 writeln!(golden, "# file: {}", file.path.display()).unwrap();
             }
             let exposure = serde_saphyr::to_string(&gateway.exposure).unwrap();

@@ -20,13 +20,19 @@ mod service_account;
 mod tls;
 mod url;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use k8s_openapi::{
     ByteString, api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use serde_json::Value;
-use wsgateway_crds::v1alpha1::{DashboardMode, MetricsMode, RulesMode};
+use wsgateway_crds::{
+    config::Live,
+    v1alpha1::{DashboardMode, MetricsMode, RulesMode},
+};
 use wsgateway_model::{
     Gateway,
     gateway::{Entrance, Tls},
@@ -117,8 +123,12 @@ pub struct Desired {
 
 /// All objects that the gateway asks for.
 pub fn build(gateway: &Gateway, site: &Site) -> Desired {
-    let (boot, files) = config_map::boot_file(gateway);
-    let live = config_map::live_file(gateway);
+    let (boot, nats_files) = config_map::boot_file(gateway);
+    let (live, auth_files) = config_map::live_file(gateway);
+    let files = pod::Files {
+        nats: &nats_files,
+        auth: &auth_files,
+    };
     let mut draft = Draft::new(gateway, site);
     draft.add(service_account::service_account(gateway, site));
     draft.add(config_map::boot(gateway, site, &boot));
@@ -134,7 +144,7 @@ pub fn build(gateway: &Gateway, site: &Site) -> Desired {
     draft.monitoring();
     Desired {
         objects: draft.objects,
-        deployment: deployment::deployment(gateway, site, &boot, &files),
+        deployment: deployment::deployment(gateway, site, &boot, files),
         missing: draft.missing,
         kept: draft.kept,
         live_hash: live.hash,
@@ -142,6 +152,11 @@ pub fn build(gateway: &Gateway, site: &Site) -> Desired {
         dialect,
         not_expressed,
     }
+}
+
+/// What running gateways read again, as they read it.
+pub fn live(gateway: &Gateway) -> Live {
+    gateway.live_in(Path::new(config_map::AUTH_DIRECTORY)).0
 }
 
 /// A [`Desired`] on its way.

@@ -35,7 +35,10 @@ pub fn plan(old: &Gateway, new: &Gateway) -> Vec<Change> {
         old.tls != new.tls || old.exposure != new.exposure || capacity(old) != capacity(new);
     let steps = [
         (is_own(new) && !is_own(old), Change::StartNats),
-        (kept > 0 && old.live != new.live, Change::ConfigureWorkers),
+        (
+            kept > 0 && (old.live != new.live || old.auth_files != new.auth_files),
+            Change::ConfigureWorkers,
+        ),
         (
             new.replicas > kept,
             Change::StartWorkers(new.replicas - kept),

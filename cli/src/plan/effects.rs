@@ -7,7 +7,7 @@ use serde_json::Value;
 use wsgateway_crds::config::Live;
 use wsgateway_model::Gateway;
 use wsgateway_operator::{
-    build::{Desired, names},
+    build::{self, Desired, names},
     kinds::Kind,
     rollout::Template,
 };
@@ -167,7 +167,7 @@ fn reload(objects: &[ObjectChange], gateway: &Gateway, before: &Before) -> Reloa
         .and_then(|old| old.pointer("/data/live.yaml"))
         .and_then(Value::as_str);
     match text.and_then(|text| Live::read(text).ok()) {
-        Some((old, _)) => Reload::Closing(closed_routes(&old, &gateway.live)),
+        Some((old, _)) => Reload::Closing(closed_routes(&old, &build::live(gateway))),
         None => Reload::Unknown,
     }
 }

@@ -2,8 +2,8 @@
 //! (`continues` in gateway/src/config/live.rs), foreseen.
 
 use wsgateway_crds::{
-    config::{FromClient, Live, Queue, Route, SlowConsumer, SourceKind},
-    value::Template,
+    config::{Access, FromClient, Live, Provider, Queue, Route, SlowConsumer, SourceKind},
+    value::{Duration, Template},
 };
 
 /// The connections of a route are closed.
@@ -22,6 +22,7 @@ pub(super) fn closed_routes(old: &Live, new: &Live) -> Vec<ClosedRoute> {
         let why = match next {
             None => "it is gone",
             Some(next) if next.path != route.path => "its path changes",
+            Some(next) if !admits_all_of(new, next, old, route) => "what it asks of tokens changes",
             Some(next) if subjects(next) != subjects(route) => "its subjects change",
             Some(next) if queues(next) != queues(route) => "its queues change",
             Some(next) if publishes(next) != publishes(route) => "what it publishes to changes",
@@ -33,6 +34,28 @@ pub(super) fn closed_routes(old: &Live, new: &Live) -> Vec<ClosedRoute> {
         })
     });
     closed.collect()
+}
+
+/// Whether all whom a route let in would be let in again, by their tokens. A name and a leeway end no connection.
+fn admits_all_of(new: &Live, next: &Route, old: &Live, route: &Route) -> bool {
+    let (now, before) = (issuers(new, next), issuers(old, route));
+    now.is_empty()
+        || (!before.is_empty()
+            && next.authorization == route.authorization
+            && before.iter().all(|issuer| now.contains(issuer)))
+}
+
+/// Whose tokens a route believes; none where it asks for none.
+fn issuers(live: &Live, route: &Route) -> Vec<Provider> {
+    let auth = live.auth.iter();
+    let auth = auth.filter(|_| route.authorization.access == Access::Token);
+    let providers = auth.flat_map(|auth| &auth.providers);
+    let issuers = providers.map(|provider| Provider {
+        name: String::new(),
+        leeway: Duration::from_secs(0),
+        ..provider.clone()
+    });
+    issuers.collect()
 }
 
 fn subjects(route: &Route) -> Vec<(&Template, SlowConsumer)> {

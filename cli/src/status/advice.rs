@@ -51,6 +51,7 @@ fn of_spec(reason: &str) -> Option<&'static str> {
         | "InvalidAnnotation"
         | "InvalidHost"
         | "InvalidPodSpec"
+        | "InvalidRole"
         | "MemberMissing" => {
             "correct the field that the sentence names and apply again; `wsgw lint -f FILE` checks it before"
         }
@@ -58,7 +59,11 @@ fn of_spec(reason: &str) -> Option<&'static str> {
             "name the parameter in the route's path, or take it out of the subject"
         }
         "TemplateNotAllowed" => "write a subject without {…} there",
-        "ClaimWithoutAuth" => "claims need a token: take {claims.…} out of the subject",
+        "ClaimWithoutToken" => {
+            "claims need a token: set spec.auth, or take {claims.…} out of the subject"
+        }
+        "DuplicateIssuer" => "keep one of the two providers: a token says by its issuer whose it is",
+        "WeakSecret" => "put a longer secret into the Secret: `openssl rand -base64 48` makes one",
         "NoNatsServers" => {
             "name the NATS servers in spec.nats.servers, or those of all in the chart's natsServers"
         }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    auth::Authorization,
     schema::{self, Rule, SizeText},
     websocket::Compression,
 };
@@ -26,6 +27,10 @@ pub struct Route {
     /// `Auto` (text where it is UTF-8, else binary). Default `Text`. Example: `payload: Binary`
     #[serde(default)]
     pub payload: Payload,
+    /// What it asks of a client's token, where `auth` is set. Default: any valid token.
+    /// Example: `authorization: {anyRole: ["realm:viewer"]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Authorization>,
     /// The largest message that a client may send here. Default: websocket.maxMessageSize.
     /// Example: `maxMessageSize: 10Mi`
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,9 +99,9 @@ pub enum FromClientType {
     "subject must hold neither * nor >: a message is published to one subject"
 ).at("subject"))]
 pub struct Publish {
-    /// The subject. A token may be `{path.x}` or `{query.x}`, a value of the request; the first token is a
-    /// literal. A value that is not 1 to 128 bytes without space, `.`, `*` and `>` is answered with 400;
-    /// `{path.x|percent}` encodes it instead. Example: `subject: "rooms.{path.room}"`
+    /// The subject. A token may be `{path.x}` or `{query.x}`, a value of the request, or `{claims.x}`, a claim of its
+    /// token; the first token is a literal. A value that is not 1 to 128 bytes without space, `.`, `*` and `>` is
+    /// answered with 400, and a claim with 403; `{path.x|percent}` encodes it instead. Example: `subject: "rooms.{path.room}"`
     #[schemars(schema_with = "schema::template")]
     pub subject: String,
 }
@@ -149,7 +154,7 @@ pub enum SourceType {
 #[serde(rename_all = "camelCase")]
 pub struct Core {
     /// The subjects, 1 to 16; `*` stands for one token, a last `>` for one or more, and `{path.x}` or `{query.x}` for
-    /// a value of the client's request. The first token is a literal. A client whose subjects overlap gets a
+    /// a value of the client's request, `{claims.x}` for a claim of its token. The first token is a literal. A client whose subjects overlap gets a
     /// message once. Example: `subjects: ["notifications.>", "users.{query.user}.*"]`
     #[schemars(schema_with = "schema::templates")]
     pub subjects: Vec<String>,

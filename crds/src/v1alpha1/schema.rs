@@ -6,7 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema, transform::Transform};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::value::{Duration, PathTemplate, Size, SizeError, Subject, Template};
+use crate::value::{Duration, PathTemplate, Role, Size, SizeError, Subject, Template};
 
 /// A host name, whose first label may be `*`.
 pub(super) const HOST: &str =
@@ -35,6 +35,14 @@ pub(super) const IMAGE: &str = r"^[a-zA-Z0-9][-a-zA-Z0-9._/:@]*$";
 pub(super) const CONTROLLER: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(/[-A-Za-z0-9._/]+)?$";
 /// An address of Prometheus.
 pub(super) const PROMETHEUS: &str = r"^https?://[^\s@]+$";
+/// The name of a cookie, as RFC 6265 has it.
+pub(super) const COOKIE: &str = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+/// An address of HTTP without a user.
+pub(super) const ADDRESS: &str = r"^https?://[^\s@?#]+$";
+/// A text without white space.
+pub(super) const WORD: &str = r"^[^\s]+$";
+/// A scope, as RFC 6749 has it.
+pub(super) const SCOPE: &str = r"^[!#-\[\]-~]+$";
 /// A number of connections.
 pub(super) const COUNT: &str = "^[1-9][0-9]{0,8}$";
 
@@ -63,6 +71,13 @@ pub fn pattern_meaning(pattern: &str) -> Option<&'static str> {
         PROMETHEUS => {
             "must be http://host:port or https://host:port with no user, and may have a path"
         }
+        COOKIE => "must be the name of a cookie: letters, digits and !#$%&'*+.^_`|~-",
+        ADDRESS => {
+            "must be http:// or https:// with host and path, without user, query and fragment"
+        }
+        WORD => "must be without white space",
+        SCOPE => "must be a scope: no white space, quotes and backslashes",
+        Role::PATTERN => "must be realm:NAME or client:CLIENT:NAME",
         COUNT => "must be a whole number from 1 to 999999999, as a text",
         OBJECT_KEY => "must be a key: letters, digits, -, _ and dots",
         _ => return None,

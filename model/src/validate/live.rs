@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
-    config::{self, Live, Route},
+    config::{self, Auth, Live, Route},
     v1alpha1::{
         Compression, CompressionMode, Drain, Limits, Outbox, RetryAfter, Rollout, WebSocket,
     },
@@ -43,7 +43,7 @@ pub(super) fn live(
     websocket: WebSocket,
     limits: Limits,
     rollout: Rollout,
-    routes: Option<Vec<Route>>,
+    (auth, routes): (Option<Auth>, Option<Vec<Route>>),
     findings: &mut Findings<'_>,
 ) -> Option<Live> {
     let websocket = self::websocket(websocket, findings);
@@ -53,6 +53,7 @@ pub(super) fn live(
         websocket: websocket?,
         limits: limits?,
         drain: drain?,
+        auth,
         routes: routes?,
     })
 }

@@ -90,17 +90,7 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
         ca_ref,
         client_certificate_ref,
     } = spec;
-    let ca = ca_ref.map(|CaRef { kind, name, key }| {
-        let path = "spec.nats.tls.caRef";
-        let ca = match kind {
-            CaRefKind::Secret => secret(path, &name, &key, CERTIFICATE, findings),
-            CaRefKind::ConfigMap => {
-                let at = key_of(ReferenceKind::ConfigMap, &name, &key);
-                content(path, at, CERTIFICATE, findings)
-            }
-        };
-        ca.ok_or(())
-    });
+    let ca = ca_ref.map(|ca_ref| authority("spec.nats.tls.caRef", &ca_ref, findings).ok_or(()));
     let ca = ca.transpose();
     let client_certificate = client_certificate_ref.map(|SecretRef { name }| {
         certificate("spec.nats.tls.clientCertificateRef", &name, findings).ok_or(())
@@ -110,6 +100,28 @@ fn nats_tls(spec: v1alpha1::NatsTls, findings: &mut Findings<'_>) -> Option<Nats
         ca: ca.ok()?,
         client_certificate: client_certificate.ok()?,
     })
+}
+
+/// The certificates of authorities.
+pub(super) fn authority(
+    path: &str,
+    CaRef { kind, name, key }: &CaRef,
+    findings: &mut Findings<'_>,
+) -> Option<Content> {
+    content(
+        path,
+        key_of(reference(*kind), name, key),
+        CERTIFICATE,
+        findings,
+    )
+}
+
+/// What is referred to.
+pub(super) fn reference(kind: CaRefKind) -> ReferenceKind {
+    match kind {
+        CaRefKind::Secret => ReferenceKind::Secret,
+        CaRefKind::ConfigMap => ReferenceKind::ConfigMap,
+    }
 }
 
 /// What a content is called, and words by which it is known. The form alone: whoever uses it reads the rest.
@@ -144,7 +156,7 @@ fn any_secret(path: &str, name: &str, key: &str, findings: &mut Findings<'_>) ->
     findings.content(path, key_of(ReferenceKind::Secret, name, key))
 }
 
-fn key_of(kind: ReferenceKind, name: &str, key: &str) -> KeyOf {
+pub(super) fn key_of(kind: ReferenceKind, name: &str, key: &str) -> KeyOf {
     KeyOf {
         kind,
         name: name.to_owned(),

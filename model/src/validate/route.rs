@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use wsgateway_crds::{
-    config::{FromClient, Payload, Queue, Route, SlowConsumer, Source, SourceKind},
+    config::{Access, FromClient, Payload, Queue, Route, SlowConsumer, Source, SourceKind},
     v1alpha1::{
         self, Acknowledge, Core, DeadLetter, FromClientType, Publish, SlowConsumerPolicy,
         SourceType,
@@ -23,6 +23,7 @@ const ACK_WAIT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fr
 /// The paths as the proxy needs them, and the routes as the workers do.
 pub(super) fn routes(
     specs: Vec<v1alpha1::Route>,
+    has_auth: bool,
     findings: &mut Findings<'_>,
 ) -> (Option<Vec<LocationPath>>, Option<Vec<Route>>) {
     let mut locations = Vec::new();
@@ -32,7 +33,9 @@ pub(super) fn routes(
         let location =
             findings.parse::<LocationPath>(&format!("{path}.path"), &spec.path, "InvalidPath");
         // The proxy refuses more than a worker does: one sentence is enough.
-        let route = location.as_ref().and_then(|_| route(&path, spec, findings));
+        let route = location
+            .as_ref()
+            .and_then(|_| route(&path, spec, has_auth, findings));
         locations.push(location);
         routes.push(route);
     }
@@ -44,16 +47,24 @@ pub(super) fn routes(
     )
 }
 
-fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option<Route> {
+fn route(
+    at: &str,
+    spec: v1alpha1::Route,
+    has_auth: bool,
+    findings: &mut Findings<'_>,
+) -> Option<Route> {
     let v1alpha1::Route {
         name,
         path,
         payload,
+        authorization,
         max_message_size,
         compression,
         from_client,
         to_client,
     } = spec;
+    let authorization = authorization.unwrap_or_default();
+    let authorization = super::auth::authorization(at, authorization, findings);
     let path = findings.parse::<PathTemplate>(&format!("{at}.path"), &path, "InvalidPath")?;
     let max_message_size = max_message_size
         .map(|size| {
@@ -65,11 +76,20 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
     let compression = compression
         .map(|spec| live::compression(&format!("{at}.compression"), spec, findings).ok_or(()))
         .transpose();
-    let from_client = from_client_of(&format!("{at}.fromClient"), from_client, &path, findings);
+    let claims = match &authorization {
+        _ if !has_auth => Claims::NoAuth,
+        Some(authorization) if authorization.access == Access::Anonymous => Claims::NoToken,
+        _ => Claims::Verified,
+    };
+    let request = Request {
+        path: &path,
+        claims,
+    };
+    let from_client = from_client_of(&format!("{at}.fromClient"), from_client, request, findings);
     let to_client: Vec<_> = to_client
         .into_iter()
         .enumerate()
-        .map(|(index, spec)| source(&format!("{at}.toClient[{index}]"), spec, &path, findings))
+        .map(|(index, spec)| source(&format!("{at}.toClient[{index}]"), spec, request, findings))
         .collect();
     Some(Route {
         name,
@@ -78,6 +98,7 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
             v1alpha1::Payload::Binary => Payload::Binary,
             v1alpha1::Payload::Auto => Payload::Auto,
         },
+        authorization: authorization?,
         max_message_size: max_message_size.ok()?,
         compression: compression.ok()?,
         from_client: from_client?,
@@ -86,10 +107,25 @@ fn route(at: &str, spec: v1alpha1::Route, findings: &mut Findings<'_>) -> Option
     })
 }
 
+/// What a template may take values from.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    path: &'a PathTemplate,
+    claims: Claims,
+}
+
+/// Whether a request has claims.
+#[derive(Clone, Copy)]
+enum Claims {
+    Verified,
+    NoAuth,
+    NoToken,
+}
+
 fn from_client_of(
     at: &str,
     spec: v1alpha1::FromClient,
-    path: &PathTemplate,
+    request: Request<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<FromClient> {
     let v1alpha1::FromClient { type_, publish } = spec;
@@ -99,7 +135,8 @@ fn from_client_of(
         (FromClientType::Reject, _) => Some(FromClient::Reject),
         (FromClientType::Publish, Some(Publish { subject })) => {
             let at = format!("{at}.publish.subject");
-            template(&at, &subject, path, findings).map(|subject| FromClient::Publish { subject })
+            template(&at, &subject, request, findings)
+                .map(|subject| FromClient::Publish { subject })
         }
         (FromClientType::Publish, None) => missing(at, "publish", findings),
     }
@@ -118,7 +155,7 @@ fn missing<T>(at: &str, member: &str, findings: &mut Findings<'_>) -> Option<T> 
 fn source(
     at: &str,
     spec: v1alpha1::Source,
-    path: &PathTemplate,
+    request: Request<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Source> {
     let v1alpha1::Source {
@@ -138,7 +175,7 @@ fn source(
                     template(
                         &format!("{at}.core.subjects[{index}]"),
                         text,
-                        path,
+                        request,
                         findings,
                     )
                 })
@@ -164,7 +201,7 @@ fn source(
 fn template(
     at: &str,
     text: &str,
-    path: &PathTemplate,
+    Request { path, claims }: Request<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<Template> {
     let template = findings.parse::<Template>(at, text, "InvalidSubject")?;
@@ -175,12 +212,14 @@ fn template(
         let message = format!("`{{path.{name}}}` is no parameter of the route's path {path}");
         findings.refuse(at, "UnknownPathParameter", message);
     }
+    let why = match claims {
+        Claims::Verified => return Some(template),
+        Claims::NoAuth => "there is no spec.auth",
+        Claims::NoToken => "the route's authorization asks for none",
+    };
     for name in template.claim_names() {
-        let message = format!(
-            "`{{claims.{name}}}` needs a verified token, and this version has no authorization: \
-             use {{path.x}} or {{query.x}}"
-        );
-        findings.refuse(at, "ClaimWithoutAuth", message);
+        let message = format!("`{{claims.{name}}}` needs a verified token, and {why}");
+        findings.refuse(at, "ClaimWithoutToken", message);
     }
     Some(template)
 }

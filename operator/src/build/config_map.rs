@@ -28,6 +28,8 @@ pub(super) const LIVE_DIRECTORY: &str = "/etc/wsgateway/live";
 pub(super) const LIVE_FILE: &str = "live.yaml";
 /// Where what NATS asks for is mounted.
 pub(super) const NATS_DIRECTORY: &str = "/etc/wsgateway/nats";
+/// Where keys of issuers, shared secrets and what issuers are trusted by are mounted.
+pub(super) const AUTH_DIRECTORY: &str = "/etc/wsgateway/auth";
 
 /// The text of a configuration file, and by what it is told from others.
 #[derive(Debug, Clone)]
@@ -59,9 +61,11 @@ pub(super) fn boot_file(gateway: &Gateway) -> (File, Vec<SecretFile>) {
     (File::of(&Config { boot, live: None }), files)
 }
 
-/// What running gateways read again.
-pub(super) fn live_file(gateway: &Gateway) -> File {
-    File::of(&gateway.live)
+/// What running gateways read again, and the files that it names. The kubelet brings a changed one to running pods;
+/// another one needs another pod.
+pub(super) fn live_file(gateway: &Gateway) -> (File, Vec<SecretFile>) {
+    let (live, files) = gateway.live_in(Path::new(AUTH_DIRECTORY));
+    (File::of(&live), files)
 }
 
 /// Immutable: pods of an older generation go on with theirs, and the kubelet need not watch it.

@@ -6,7 +6,7 @@ use k8s_openapi::{
     api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use wsgateway_model::{Gateway, gateway::SecretFile};
+use wsgateway_model::Gateway;
 
 use super::{Site, config_map::File, names, pod};
 
@@ -24,7 +24,7 @@ pub(super) fn deployment(
     gateway: &Gateway,
     site: &Site,
     boot: &File,
-    files: &[SecretFile],
+    files: pod::Files<'_>,
 ) -> Deployment {
     Deployment {
         metadata: names::metadata(gateway, site, gateway.name.as_str()),

@@ -20,7 +20,9 @@ use wsgateway_model::{
 
 use super::{
     Site,
-    config_map::{BOOT_DIRECTORY, BOOT_FILE, File, LIVE_DIRECTORY, LIVE_FILE, NATS_DIRECTORY},
+    config_map::{
+        AUTH_DIRECTORY, BOOT_DIRECTORY, BOOT_FILE, File, LIVE_DIRECTORY, LIVE_FILE, NATS_DIRECTORY,
+    },
     deployment::grace,
     names, resources,
 };
@@ -28,22 +30,42 @@ use super::{
 /// The user and group of distroless images that are nobody in particular.
 const NOBODY: i64 = 65_532;
 
-/// What NATS asks for can be read by the gateway's group alone.
+/// What NATS asks for and what tokens are verified with can be read by the gateway's group alone.
 const SECRET_MODE: i32 = 0o440;
 
 const BOOT_VOLUME: &str = "wsgateway-boot";
 const LIVE_VOLUME: &str = "wsgateway-live";
 const NATS_VOLUME: &str = "wsgateway-nats";
+const AUTH_VOLUME: &str = "wsgateway-auth";
 
 /// A container that does not come up within a minute is started anew.
 const STARTUP_FAILURES: i32 = 60;
 
-/// The template of the pods. `files` are what the boot configuration names.
+/// The files that the two parts of the configuration name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Files<'a> {
+    pub(super) nats: &'a [SecretFile],
+    pub(super) auth: &'a [SecretFile],
+}
+
+impl<'a> Files<'a> {
+    /// Each volume that there is, where it is mounted, and what is in it.
+    fn volumes(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [SecretFile])> {
+        [
+            (NATS_VOLUME, NATS_DIRECTORY, self.nats),
+            (AUTH_VOLUME, AUTH_DIRECTORY, self.auth),
+        ]
+        .into_iter()
+        .filter(|(_, _, files)| !files.is_empty())
+    }
+}
+
+/// The template of the pods.
 pub(super) fn template(
     gateway: &Gateway,
     site: &Site,
     boot: &File,
-    files: &[SecretFile],
+    files: Files<'_>,
 ) -> PodTemplateSpec {
     let name = gateway.name.as_str();
     let mut labels = names::labels(name);
@@ -62,7 +84,7 @@ pub(super) fn template(
             security_context: Some(pod_security()),
             topology_spread_constraints: Some(vec![over_nodes(gateway)]),
             affinity: Some(over_zones(gateway)),
-            containers: vec![container(gateway, site, !files.is_empty())],
+            containers: vec![container(gateway, site, files)],
             volumes: Some(volumes(name, boot, files)),
             ..PodSpec::default()
         }),
@@ -97,13 +119,19 @@ fn merged(derived: PodTemplateSpec, mut user: PodTemplateSpec) -> PodTemplateSpe
         .and_then(|container| container.resources.clone())
         .unwrap_or_default();
     if let Some(spec) = &mut user.spec {
-        let is_own = |name: &str| [BOOT_VOLUME, LIVE_VOLUME, NATS_VOLUME].contains(&name);
+        let is_own =
+            |name: &str| [BOOT_VOLUME, LIVE_VOLUME, NATS_VOLUME, AUTH_VOLUME].contains(&name);
         spec.volumes
             .iter_mut()
             .for_each(|volumes| volumes.retain(|volume| !is_own(&volume.name)));
     }
     if let Some(container) = gateway_container(&mut user) {
-        let directories = [BOOT_DIRECTORY, LIVE_DIRECTORY, NATS_DIRECTORY];
+        let directories = [
+            BOOT_DIRECTORY,
+            LIVE_DIRECTORY,
+            NATS_DIRECTORY,
+            AUTH_DIRECTORY,
+        ];
         let is_own = |mount: &VolumeMount| {
             directories
                 .iter()
@@ -136,14 +164,16 @@ fn gateway_container(template: &mut PodTemplateSpec) -> Option<&mut Container> {
         .find(|container| container.name == CONTAINER)
 }
 
-fn container(gateway: &Gateway, site: &Site, has_files: bool) -> Container {
+fn container(gateway: &Gateway, site: &Site, files: Files<'_>) -> Container {
     let mut mounts = vec![
         mount(BOOT_VOLUME, BOOT_DIRECTORY),
         mount(LIVE_VOLUME, LIVE_DIRECTORY),
     ];
-    if has_files {
-        mounts.push(mount(NATS_VOLUME, NATS_DIRECTORY));
-    }
+    mounts.extend(
+        files
+            .volumes()
+            .map(|(volume, directory, _)| mount(volume, directory)),
+    );
     Container {
         name: CONTAINER.to_owned(),
         image: Some(gateway.image.clone().unwrap_or_else(|| site.image.clone())),
@@ -271,7 +301,7 @@ fn over_zones(gateway: &Gateway) -> Affinity {
     }
 }
 
-fn volumes(name: &str, boot: &File, files: &[SecretFile]) -> Vec<Volume> {
+fn volumes(name: &str, boot: &File, files: Files<'_>) -> Vec<Volume> {
     let of_config_map = |volume: &str, name: String| Volume {
         name: volume.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
@@ -284,25 +314,23 @@ fn volumes(name: &str, boot: &File, files: &[SecretFile]) -> Vec<Volume> {
         of_config_map(BOOT_VOLUME, names::boot(name, &boot.hash)),
         of_config_map(LIVE_VOLUME, names::live(name)),
     ];
-    if !files.is_empty() {
-        volumes.push(Volume {
-            name: NATS_VOLUME.to_owned(),
-            projected: Some(ProjectedVolumeSource {
-                default_mode: Some(SECRET_MODE),
-                sources: Some(projections(files)),
-            }),
-            ..Volume::default()
-        });
-    }
+    volumes.extend(files.volumes().map(|(volume, directory, files)| Volume {
+        name: volume.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(SECRET_MODE),
+            sources: Some(projections(directory, files)),
+        }),
+        ..Volume::default()
+    }));
     volumes
 }
 
 /// A source for each Secret and `ConfigMap`, in the order of the files.
-fn projections(files: &[SecretFile]) -> Vec<VolumeProjection> {
+fn projections(directory: &str, files: &[SecretFile]) -> Vec<VolumeProjection> {
     let mut sources: Vec<(&KeyOf, Vec<KeyToPath>)> = Vec::new();
     for file in files {
         let at = &file.content.at;
-        let path = file.path.strip_prefix(NATS_DIRECTORY).unwrap_or(&file.path);
+        let path = file.path.strip_prefix(directory).unwrap_or(&file.path);
         let item = KeyToPath {
             key: at.key.clone(),
             path: path.to_string_lossy().into_owned(),

@@ -10,6 +10,9 @@ use crate::local::{
     worker::{self, Place, Worker},
 };
 
+/// What tokens are verified with, in the state folder.
+const AUTH_DIRECTORY: &str = "auth";
+
 impl Site {
     /// Starts the workers that the manifest asks for.
     pub async fn start_workers(&mut self) -> Result<(), LocalError> {
@@ -98,7 +101,13 @@ impl Site {
             listen: place.listen(),
             nats: self.nats_connection(),
         };
-        let live = Some(worker::live(&self.gateway.live));
+        let (live, files) = self.gateway.live_in(&state.path(AUTH_DIRECTORY));
+        for file in files {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            let text = file.content.bytes.expose();
+            state.write(&format!("{AUTH_DIRECTORY}/{name}"), text)?;
+        }
+        let live = Some(worker::live(&live));
         let text = config::Config { boot, live }.write()?;
         state.write(&worker::file(number), text)?;
         Ok(())
