@@ -122,22 +122,18 @@ impl Auth {
         let (now, instant) = (since_1970(), Instant::now());
         // What can be said without keys is said first: nobody's keys are fetched for a token that is of no use.
         trust.check(&token, now)?;
-        let known = keys
-            .known()
-            .await
-            .map(|known| trust.verify(&token, &known, now));
-        let verified = match known {
-            Some(Err(TokenError::UnknownKey)) => match keys.look_again().await {
+        let Some(known) = keys.known().await else {
+            let retry_after = keyring::FIRST_RETRY;
+            return Err(AuthRefusal::KeysUnavailable { retry_after });
+        };
+        let verified = match trust.verify(&token, &known, now) {
+            Err(TokenError::UnknownKey) => match keys.look_again(&known).await {
                 Lookup::Fetched(known) => trust.verify(&token, &known, now)?,
                 Lookup::Unavailable(retry_after) => {
                     return Err(AuthRefusal::KeysUnavailable { retry_after });
                 }
             },
-            Some(known) => known?,
-            None => {
-                let retry_after = keyring::FIRST_RETRY;
-                return Err(AuthRefusal::KeysUnavailable { retry_after });
-            }
+            verified => verified?,
         };
         let left = match verified.expires_at.saturating_sub(now) {
             // The clocks differ: it is let in for as long as they may.

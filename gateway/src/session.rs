@@ -594,6 +594,20 @@ mod tests {
     }
 
     #[test]
+    fn a_session_ends_with_its_token_and_not_before() {
+        let mut session = Session::new(at(0), &LIMITS, 0).until(Some(at(10)));
+        assert_eq!(session.handle_timeout(at(9), None, &LIMITS), None);
+        let due = Some(Due::Close(CloseCause::TokenExpired));
+        assert_eq!(session.handle_timeout(at(10), None, &LIMITS), due);
+        assert!(
+            session
+                .close(CloseCause::TokenExpired, "", at(10))
+                .is_some()
+        );
+        assert_eq!(session.handle_timeout(at(11), None, &LIMITS), None);
+    }
+
+    #[test]
     fn shorter_periods_begin_when_they_come() {
         let mut session = Session::new(at(0), &LIMITS, 0);
         let short = SessionLimits {

@@ -141,9 +141,14 @@ impl Keyring {
         tried.ok()?.ok()?.keys.clone()
     }
 
-    /// The keys as they are once they have been fetched again.
-    pub(super) async fn look_again(&self) -> Lookup {
+    /// Other keys than those that were `seen`: newer ones that are here already, else as they are once they have been
+    /// fetched again.
+    pub(super) async fn look_again(&self, seen: &Arc<KeySet>) -> Lookup {
         let mut known = self.known.clone();
+        let newer = known.borrow().keys.clone();
+        if let Some(keys) = newer.filter(|keys| !Arc::ptr_eq(keys, seen)) {
+            return Lookup::Fetched(keys);
+        }
         let answered = known.borrow().answered;
         let number = match self.lookups.ask(answered, Instant::now()) {
             Ok(number) => number,
