@@ -5,7 +5,8 @@
 //!
 //! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
 //!   [`row`].
-//! - The servers: [`nats`] with [`certificate`] and [`identity`], [`issuer`], [`gateway`], [`local`].
+//! - The servers: [`nats`] with [`certificate`] and [`identity`], [`issuer`],
+//!   [`keycloak`], [`gateway`], [`local`].
 //! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it; [`kubernetes`], a whole cluster
 //!   with nodes.
 //! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
@@ -38,6 +39,8 @@ pub mod certificate;
 pub mod identity;
 
 pub mod issuer;
+
+pub mod keycloak;
 
 pub mod nats;
 

@@ -30,6 +30,8 @@ pub enum Program {
     Kosoku,
     /// Python with the client library `websockets`.
     PythonWebsockets,
+    /// Keycloak's `kc.sh`.
+    Keycloak,
     /// `curl`.
     Curl,
     /// `openssl`, for certificates of tests.
@@ -64,6 +66,7 @@ impl Program {
             Self::Websocat => ("WSGW_WEBSOCAT", "websocat"),
             Self::Kosoku => ("WSGW_KOSOKU", "kosoku"),
             Self::PythonWebsockets => ("WSGW_PYTHON_WEBSOCKETS", "python-websockets"),
+            Self::Keycloak => ("WSGW_KEYCLOAK", "kc.sh"),
             Self::Curl => ("WSGW_CURL", "curl"),
             Self::Openssl => ("WSGW_OPENSSL", "openssl"),
             Self::Kubernetes => ("WSGW_KUBERNETES", "kubernetes"),

@@ -78,6 +78,7 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("network-policy", behind(Front::Service));
     check("pod-template", behind(Front::Service));
     check("secure-nats", behind(Front::Service));
+    check("auth", behind(Front::Service));
     let files = fs::read_dir(goldens())
         .unwrap()
         .map(|entry| entry.unwrap().path());

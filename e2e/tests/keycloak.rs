@@ -1,0 +1,172 @@
+//! The seed's Keycloak row, with a real one: its tokens, its roles, its keys, and what happens without it.
+
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
+
+use serde_json::{Value, json};
+use wsgateway_e2e::{
+    gateway::Gateway,
+    keycloak::{Keycloak, REALM},
+    nats::NatsServer,
+    needs,
+    row::row,
+    socket::RawSocket,
+    wait::{SOON, until_true},
+};
+
+/// Users whose passwords are their names: ann has every role, bob has none.
+fn realm() -> Value {
+    let user = |name: &str, realm_roles: &[&str], client_roles: &[&str]| {
+        json!({
+            "username": name, "enabled": true, "email": format!("{name}@example.com"), "emailVerified": true,
+            "firstName": name, "lastName": name,
+            "credentials": [{"type": "password", "value": name, "temporary": false}],
+            "realmRoles": realm_roles, "clientRoles": {"api": client_roles},
+        })
+    };
+    let audience = json!({
+        "name": "audience", "protocol": "openid-connect", "protocolMapper": "oidc-audience-mapper",
+        "config": {"included.custom.audience": "wsgateway", "access.token.claim": "true", "id.token.claim": "false"},
+    });
+    json!({
+        "realm": REALM, "enabled": true, "sslRequired": "none", "accessTokenLifespan": 300,
+        "roles": {"realm": [{"name": "viewer"}], "client": {"api": [{"name": "reader"}]}},
+        "clients": [
+            {"clientId": "api", "bearerOnly": true},
+            {
+                "clientId": "web", "publicClient": true, "directAccessGrantsEnabled": true, "fullScopeAllowed": true,
+                "redirectUris": ["https://localhost/*"], "protocolMappers": [audience],
+            },
+        ],
+        "users": [user("ann", &["viewer"], &["reader"]), user("bob", &[], &[])],
+    })
+}
+
+fn live(keycloak: &Keycloak) -> String {
+    format!(
+        r#"
+auth:
+  tokenSources: [{{type: Header}}, {{type: Subprotocol}}]
+  expiryJitter: 0s
+  providers:
+    - name: keycloak
+      issuer: "{}"
+      audiences: [wsgateway]
+      authorizedParties: [web]
+      leeway: 2s
+      keys: {{type: Discovery, caFile: "{}"}}
+routes:
+  - {{name: any, path: /any, fromClient: {{type: Echo}}}}
+  - {{name: realm, path: /realm, authorization: {{anyRole: ["realm:viewer"]}}, fromClient: {{type: Echo}}}}
+  - {{name: client, path: /client, authorization: {{anyRole: ["client:api:reader"]}}, fromClient: {{type: Echo}}}}
+  - name: own
+    path: /own
+    fromClient: {{type: Discard}}
+    toClient: [{{name: live, type: Core, subjects: ["users.{{claims.preferred_username}}.>"]}}]
+"#,
+        keycloak.issuer(),
+        keycloak.ca_file().display()
+    )
+}
+
+fn open(gateway: &Gateway, path: &str, token: &str) -> RawSocket {
+    let mut socket = RawSocket::connect(gateway.address());
+    let answer = socket.upgrade(path, &format!("Authorization: Bearer {token}\r\n"));
+    assert_eq!(answer.status, 101, "{answer:?}");
+    socket
+}
+
+fn refused(gateway: &Gateway, path: &str, token: &str) -> (u16, String) {
+    let mut socket = RawSocket::connect(gateway.address());
+    let answer = socket.upgrade(path, &format!("Authorization: Bearer {token}\r\n"));
+    (
+        answer.status,
+        answer
+            .header("wsgateway-reason")
+            .unwrap_or_default()
+            .to_owned(),
+    )
+}
+
+/// One Keycloak for all of it: it takes longer to start than all of this takes.
+#[test]
+fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
+    needs!(NatsServer, Keycloak, Curl);
+    let mut keycloak = Keycloak::start(&realm());
+    let nats = NatsServer::start();
+    let gateway = Gateway::start(&nats.url(), &live(&keycloak));
+    let (ann, bob) = (keycloak.token("ann"), keycloak.token("bob"));
+
+    row("a role opens its routes, and a missing one is 403", || {
+        for path in ["/any", "/realm", "/client"] {
+            open(&gateway, path, &ann);
+        }
+        open(&gateway, "/any", &bob);
+        for path in ["/realm", "/client"] {
+            assert_eq!(
+                refused(&gateway, path, &bob),
+                (403, "MissingRole".to_owned())
+            );
+        }
+    });
+
+    row("nobody gets another's messages", || {
+        let mut ann = open(&gateway, "/own", &ann);
+        let mut bob = open(&gateway, "/own", &bob);
+        let client = nats.client();
+        client.publish("users.bob.mail", "for bob");
+        client.publish("users.ann.mail", "for ann");
+        assert_eq!(ann.message(SOON), "for ann");
+        assert_eq!(bob.message(SOON), "for bob");
+    });
+
+    row(
+        "every algorithm that Keycloak signs with, each with a key made this moment",
+        || {
+            // The first unknown key is looked up at once, and the next a minute later at the earliest: so a gateway each.
+            for algorithm in ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"] {
+                row(algorithm, || {
+                    let gateway = Gateway::start(&nats.url(), &live(&keycloak));
+                    keycloak.rotate(algorithm);
+                    let token = keycloak.token("ann");
+                    open(&gateway, "/realm", &token);
+                    // What was signed before goes on.
+                    open(&gateway, "/realm", &ann);
+                });
+            }
+        },
+    );
+
+    row("a connection ends with its token", || {
+        keycloak.change_realm(&json!({"accessTokenLifespan": 4}));
+        let gateway = Gateway::start(&nats.url(), &live(&keycloak));
+        let mut socket = open(&gateway, "/any", &keycloak.token("ann"));
+        assert_eq!(socket.closed(SOON), Some(4401));
+        keycloak.change_realm(&json!({"accessTokenLifespan": 300}));
+    });
+
+    row("without Keycloak connects go on", || {
+        let gateway = Gateway::start(&nats.url(), &live(&keycloak));
+        let late = keycloak.token("ann");
+        let issuer = keycloak.issuer();
+        keycloak.kill();
+        until_true("Keycloak is away", SOON, || {
+            let port = issuer
+                .rsplit_once(':')
+                .unwrap()
+                .1
+                .split('/')
+                .next()
+                .unwrap()
+                .parse()
+                .unwrap();
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+        });
+        for path in ["/any", "/realm", "/client"] {
+            open(&gateway, path, &late);
+        }
+        assert_eq!(
+            refused(&gateway, "/realm", &bob),
+            (403, "MissingRole".to_owned())
+        );
+    });
+}
