@@ -29,9 +29,8 @@ const DOUBLED: &str = "a member stands twice";
 pub fn object(text: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match serde_json::from_slice::<Strict>(text) {
         Ok(Strict(Value::Object(object))) => Ok(object),
-        Ok(_) => Err(JsonError::Form),
         Err(error) if error.to_string().starts_with(DOUBLED) => Err(JsonError::Doubled),
-        Err(_) => Err(JsonError::Form),
+        Ok(_) | Err(_) => Err(JsonError::Form),
     }
 }
 

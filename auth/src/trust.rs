@@ -120,7 +120,7 @@ impl Trust {
     }
 }
 
-/// A NumericDate of RFC 7519: seconds since 1970, which may have a fraction.
+/// A `NumericDate` of RFC 7519: seconds since 1970, which may have a fraction.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Duration>, TokenError> {
     /// The year 9999. Beyond it arithmetic would need care and nobody means it.
     const LATEST_SECS: f64 = 253_402_300_799.0;

@@ -64,7 +64,7 @@ fn each_hostile_token_is_refused_with_its_reason_and_counted() {
     let good = issuer.token(&json!({}));
     let (signed, _) = good.rsplit_once('.').unwrap();
     let claimed = |changes: Value| issuer.token(&changes);
-    let headed = |changes: Value| issuer.headed(&changes);
+    let with_header = |changes: Value| issuer.headed(&changes);
     let doubled = format!(
         "{{\"aud\":\"wsgateway\",{}",
         &issuer.claims(&json!({})).to_string()[1..]
@@ -76,8 +76,8 @@ fn each_hostile_token_is_refused_with_its_reason_and_counted() {
     #[rustfmt::skip] // A row a line.
     let table = [
         ("alg none", format!("{none}.{claims}."), "TokenAlgorithm"),
-        ("HMAC with the public key", headed(json!({"alg": "HS256"})), "TokenAlgorithm"),
-        ("another algorithm", headed(json!({"alg": "RS256"})), "TokenAlgorithm"),
+        ("HMAC with the public key", with_header(json!({"alg": "HS256"})), "TokenAlgorithm"),
+        ("another algorithm", with_header(json!({"alg": "RS256"})), "TokenAlgorithm"),
         ("a key of its own", stranger.sign(&issuer.header(&json!({"jwk": stranger.jwk()})).to_string(), &issuer.claims(&json!({})).to_string()), "TokenSignature"),
         ("no signature", format!("{signed}."), "TokenSignature"),
         ("truncated", good[..good.len() - 2].to_owned(), "TokenSignature"),
@@ -94,7 +94,7 @@ fn each_hostile_token_is_refused_with_its_reason_and_counted() {
         ("without an end", claimed(json!({"exp": null})), "TokenMalformed"),
         ("not yet valid", claimed(json!({"nbf": now() + 60})), "TokenNotYetValid"),
         ("an ID token", claimed(json!({"typ": "ID"})), "TokenType"),
-        ("a logout token", headed(json!({"typ": "logout+jwt"})), "TokenType"),
+        ("a logout token", with_header(json!({"typ": "logout+jwt"})), "TokenType"),
         ("bound to a key", claimed(json!({"cnf": {"jkt": "x"}})), "TokenSenderConstrained"),
     ];
     for (what, token, expected) in &table {

@@ -28,7 +28,7 @@ fn realm() -> Value {
         "config": {"included.custom.audience": "wsgateway", "access.token.claim": "true", "id.token.claim": "false"},
     });
     json!({
-        "realm": REALM, "enabled": true, "sslRequired": "none", "accessTokenLifespan": 300,
+        "realm": REALM, "enabled": true, "sslRequired": "none", "accessTokenLifespan": 1_800,
         "roles": {"realm": [{"name": "viewer"}], "client": {"api": [{"name": "reader"}]}},
         "clients": [
             {"clientId": "api", "bearerOnly": true},
@@ -141,7 +141,7 @@ fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
         let gateway = Gateway::start(&nats.url(), &live(&keycloak));
         let mut socket = open(&gateway, "/any", &keycloak.token("ann"));
         assert_eq!(socket.closed(SOON), Some(4401));
-        keycloak.change_realm(&json!({"accessTokenLifespan": 300}));
+        keycloak.change_realm(&json!({"accessTokenLifespan": 1_800}));
     });
 
     row("without Keycloak connects go on", || {

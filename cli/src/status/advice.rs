@@ -62,7 +62,9 @@ fn of_spec(reason: &str) -> Option<&'static str> {
         "ClaimWithoutToken" => {
             "claims need a token: set spec.auth, or take {claims.…} out of the subject"
         }
-        "DuplicateIssuer" => "keep one of the two providers: a token says by its issuer whose it is",
+        "DuplicateIssuer" => {
+            "keep one of the two providers: a token says by its issuer whose it is"
+        }
         "WeakSecret" => "put a longer secret into the Secret: `openssl rand -base64 48` makes one",
         "NoNatsServers" => {
             "name the NATS servers in spec.nats.servers, or those of all in the chart's natsServers"

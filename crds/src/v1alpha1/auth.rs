@@ -113,10 +113,6 @@ pub struct Provider {
 
 /// The kinds of issuer.
 #[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(
-    clippy::upper_case_acronyms,
-    reason = "the names are those of the resource"
-)]
 pub enum ProviderType {
     /// It says itself where its keys are.
     OIDC,
@@ -295,7 +291,8 @@ pub struct Authorization {
     /// `Token`: a valid token is asked for, and what else is set here. `Anonymous`: none is, and none is looked at.
     /// Default `Token`. Example: `access: Anonymous`
     pub access: Access,
-    /// One of these roles, up to 32: `realm:NAME` (Keycloak's realm_access) or `client:CLIENT:NAME` (resource_access).
+    /// One of these roles, up to 32: `realm:NAME` (Keycloak's `realm_access`) or `client:CLIENT:NAME`
+    /// (`resource_access`).
     /// Default: none is asked for. Example: `anyRole: ["realm:viewer", "client:shop:reader"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "roles")]
