@@ -257,20 +257,17 @@ where
 /// The roots are read anew each time, since files change; it is a matter of minutes between two times.
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, FetchError> {
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(file) => {
-            let certificates = CertificateDer::pem_file_iter(file);
-            let certificates = certificates.map_err(|_| FetchError::Roots(file.to_owned()))?;
-            roots.add_parsable_certificates(certificates.flatten());
-            if roots.is_empty() {
-                return Err(FetchError::Roots(file.to_owned()));
-            }
+    if let Some(file) = ca_file {
+        let certificates = CertificateDer::pem_file_iter(file);
+        let certificates = certificates.map_err(|_| FetchError::Roots(file.to_owned()))?;
+        roots.add_parsable_certificates(certificates.flatten());
+        if roots.is_empty() {
+            return Err(FetchError::Roots(file.to_owned()));
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err(FetchError::NoSystemRoots);
-            }
+    } else {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            return Err(FetchError::NoSystemRoots);
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
