@@ -267,6 +267,7 @@ fn what_is_no_key_for_signatures_is_passed_over() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines)] // A table.
 fn each_bad_token_is_refused_with_its_reason() {
     let signer = Signer::p256();
     let (other, keys) = (
@@ -284,11 +285,11 @@ fn each_bad_token_is_refused_with_its_reason() {
         }
         object
     };
-    let headed = |changes| signer.token(&with(&header, changes), &claims());
-    let claimed = |changes| signer.token(&header, &with(&claims(), changes));
-    let good = headed(json!({}));
+    let with_header = |changes| signer.token(&with(&header, changes), &claims());
+    let with_claims = |changes| signer.token(&header, &with(&claims(), changes));
+    let good = with_header(json!({}));
     let seconds = NOW.as_secs();
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (content, signature) = good.rsplit_once('.').unwrap();
     let doubled = |text: &Value, name: &str| {
         text.to_string()
             .replacen('{', &format!("{{\"{name}\":\"x\","), 1)
@@ -302,12 +303,12 @@ fn each_bad_token_is_refused_with_its_reason() {
         (format!(" {good}"), "TokenMalformed"),
         (good[..good.len() - 1].to_owned(), "TokenMalformed"),
         (good[..good.len() - 2].to_owned(), "TokenSignature"),
-        (format!("{signed}."), "TokenSignature"),
-        (format!("{signed}.{}", encode([0; 64])), "TokenSignature"),
-        (format!("{signed}.{signature}AAAA"), "TokenSignature"),
+        (format!("{content}."), "TokenSignature"),
+        (format!("{content}.{}", encode([0; 64])), "TokenSignature"),
+        (format!("{content}.{signature}AAAA"), "TokenSignature"),
         ("x".repeat(TOKEN_BYTES_MAX + 1), "TokenTooLong"),
         (
-            claimed(json!({"pad": "x".repeat(TOKEN_BYTES_MAX)})),
+            with_claims(json!({"pad": "x".repeat(TOKEN_BYTES_MAX)})),
             "TokenTooLong",
         ),
         (signer.raw("[]", &claims().to_string()), "TokenMalformed"),
@@ -329,7 +330,7 @@ fn each_bad_token_is_refused_with_its_reason() {
             "TokenDoubledMember",
         ),
         // Header.
-        (headed(json!({"alg": "none"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "none"})), "TokenAlgorithm"),
         (
             format!(
                 "{}.{}.",
@@ -338,52 +339,64 @@ fn each_bad_token_is_refused_with_its_reason() {
             ),
             "TokenAlgorithm",
         ),
-        (headed(json!({"alg": "None"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "es256"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "ES512"})), "TokenAlgorithm"),
-        (headed(json!({"alg": null})), "TokenAlgorithm"),
-        (headed(json!({"alg": 1})), "TokenAlgorithm"),
-        (headed(json!({"alg": "HS256"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "EdDSA"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "ES384"})), "TokenAlgorithm"),
-        (headed(json!({"kid": "unknown"})), "TokenUnknownKey"),
-        (headed(json!({"kid": "e"})), "TokenAlgorithm"),
-        (headed(json!({"kid": 1})), "TokenMalformed"),
+        (with_header(json!({"alg": "None"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "es256"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "ES512"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": null})), "TokenAlgorithm"),
+        (with_header(json!({"alg": 1})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "HS256"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "EdDSA"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "ES384"})), "TokenAlgorithm"),
+        (with_header(json!({"kid": "unknown"})), "TokenUnknownKey"),
+        (with_header(json!({"kid": "e"})), "TokenAlgorithm"),
+        (with_header(json!({"kid": 1})), "TokenMalformed"),
         (
-            headed(json!({"crit": ["b64"], "b64": false})),
+            with_header(json!({"crit": ["b64"], "b64": false})),
             "TokenMalformed",
         ),
-        (headed(json!({"typ": "logout+jwt"})), "TokenType"),
-        (headed(json!({"typ": "dpop+jwt"})), "TokenType"),
-        (headed(json!({"typ": 1})), "TokenType"),
+        (with_header(json!({"typ": "logout+jwt"})), "TokenType"),
+        (with_header(json!({"typ": "dpop+jwt"})), "TokenType"),
+        (with_header(json!({"typ": 1})), "TokenType"),
         // Claims.
-        (claimed(json!({"iss": null})), "TokenMalformed"),
-        (claimed(json!({"iss": format!("{ISSUER}/")})), "TokenIssuer"),
+        (with_claims(json!({"iss": null})), "TokenMalformed"),
         (
-            claimed(json!({"iss": "https://ISSUER.example"})),
+            with_claims(json!({"iss": format!("{ISSUER}/")})),
             "TokenIssuer",
         ),
-        (claimed(json!({"aud": null})), "TokenAudience"),
-        (claimed(json!({"aud": "account"})), "TokenAudience"),
         (
-            claimed(json!({"aud": ["account", 1, "WSGATEWAY"]})),
+            with_claims(json!({"iss": "https://ISSUER.example"})),
+            "TokenIssuer",
+        ),
+        (with_claims(json!({"aud": null})), "TokenAudience"),
+        (with_claims(json!({"aud": "account"})), "TokenAudience"),
+        (
+            with_claims(json!({"aud": ["account", 1, "WSGATEWAY"]})),
             "TokenAudience",
         ),
-        (claimed(json!({"aud": {"wsgateway": 1}})), "TokenAudience"),
-        (claimed(json!({"exp": null})), "TokenMalformed"),
-        (claimed(json!({"exp": "4000000000"})), "TokenMalformed"),
-        (claimed(json!({"exp": -1})), "TokenMalformed"),
-        (claimed(json!({"exp": 1e300})), "TokenMalformed"),
-        (claimed(json!({"exp": seconds - 30})), "TokenExpired"),
-        (claimed(json!({"exp": 0})), "TokenExpired"),
-        (claimed(json!({"nbf": seconds + 31})), "TokenNotYetValid"),
-        (claimed(json!({"nbf": "soon"})), "TokenMalformed"),
-        (claimed(json!({"iat": seconds + 31})), "TokenNotYetValid"),
-        (claimed(json!({"typ": "ID"})), "TokenType"),
-        (claimed(json!({"typ": "Refresh"})), "TokenType"),
-        (claimed(json!({"typ": "Logout"})), "TokenType"),
         (
-            claimed(json!({"cnf": {"jkt": "x"}})),
+            with_claims(json!({"aud": {"wsgateway": 1}})),
+            "TokenAudience",
+        ),
+        (with_claims(json!({"exp": null})), "TokenMalformed"),
+        (with_claims(json!({"exp": "4000000000"})), "TokenMalformed"),
+        (with_claims(json!({"exp": -1})), "TokenMalformed"),
+        (with_claims(json!({"exp": 1e300})), "TokenMalformed"),
+        (with_claims(json!({"exp": seconds - 30})), "TokenExpired"),
+        (with_claims(json!({"exp": 0})), "TokenExpired"),
+        (
+            with_claims(json!({"nbf": seconds + 31})),
+            "TokenNotYetValid",
+        ),
+        (with_claims(json!({"nbf": "soon"})), "TokenMalformed"),
+        (
+            with_claims(json!({"iat": seconds + 31})),
+            "TokenNotYetValid",
+        ),
+        (with_claims(json!({"typ": "ID"})), "TokenType"),
+        (with_claims(json!({"typ": "Refresh"})), "TokenType"),
+        (with_claims(json!({"typ": "Logout"})), "TokenType"),
+        (
+            with_claims(json!({"cnf": {"jkt": "x"}})),
             "TokenSenderConstrained",
         ),
         // Signature.
@@ -400,15 +413,15 @@ fn each_bad_token_is_refused_with_its_reason() {
     // What is just within.
     for token in [
         good.clone(),
-        headed(json!({"kid": null})),
-        headed(json!({"typ": null})),
-        headed(json!({"typ": "at+jwt"})),
-        headed(json!({"typ": "application/AT+JWT"})),
-        claimed(json!({"aud": ["account", "other"]})),
-        claimed(json!({"exp": seconds - 29})),
-        claimed(json!({"exp": seconds as f64 + 0.5})),
-        claimed(json!({"nbf": seconds + 30, "iat": seconds + 30})),
-        claimed(json!({"typ": "Bearer"})),
+        with_header(json!({"kid": null})),
+        with_header(json!({"typ": null})),
+        with_header(json!({"typ": "at+jwt"})),
+        with_header(json!({"typ": "application/AT+JWT"})),
+        with_claims(json!({"aud": ["account", "other"]})),
+        with_claims(json!({"exp": seconds - 29})),
+        with_claims(json!({"exp": seconds as f64 + 0.5})),
+        with_claims(json!({"nbf": seconds + 30, "iat": seconds + 30})),
+        with_claims(json!({"typ": "Bearer"})),
     ] {
         verify(&token, &keys, &trust()).unwrap_or_else(|error| panic!("{error}: {token}"));
     }
