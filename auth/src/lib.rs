@@ -9,6 +9,7 @@
 //! - [`token`]: the compact form, taken apart. Nothing in it is believed yet.
 //! - [`key`]: the keys of an issuer. Each verifies with the algorithms of its own kind and no others.
 //! - [`trust`]: whose tokens are believed: issuer, audience, time and kind first, the signature last.
+//! - [`logout`]: a logout token, by which the issuer says that a session is over.
 //! - [`claims`]: what a verified token says of its bearer.
 //! - [`authorization`]: whether that is what a route asks for.
 //!
@@ -22,12 +23,15 @@ pub mod key;
 
 pub mod trust;
 
+pub mod logout;
+
 pub mod claims;
 
 pub mod authorization;
 
 pub use authorization::{Denial, judge};
 pub use claims::Claims;
+pub use logout::{Logout, LogoutError};
 pub use key::{KeySet, KeySetError};
 pub use token::{TOKEN_BYTES_MAX, Token, TokenError};
 pub use trust::{Trust, Verified};
