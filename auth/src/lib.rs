@@ -31,7 +31,7 @@ pub mod authorization;
 
 pub use authorization::{Denial, judge};
 pub use claims::Claims;
-pub use logout::{Logout, LogoutError};
 pub use key::{KeySet, KeySetError};
+pub use logout::{Logout, LogoutError};
 pub use token::{TOKEN_BYTES_MAX, Token, TokenError};
 pub use trust::{Trust, Verified};

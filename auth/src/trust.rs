@@ -101,8 +101,9 @@ impl Trust {
             return Err(TokenError::Issuer.into());
         }
         self.check_times(claims, now)?;
-        let is_ours =
-            |client: &str| self.audiences.contains(client) || self.authorized_parties.contains(client);
+        let is_ours = |client: &str| {
+            self.audiences.contains(client) || self.authorized_parties.contains(client)
+        };
         if !names_any(claims.get("aud"), is_ours) {
             return Err(TokenError::Audience.into());
         }

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::Engine;
@@ -19,6 +19,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
+use wsgateway_auth::judge;
 use wsgateway_crds::{
     config::FromClient,
     report::{PROBE_SUBPROTOCOL, REASON_HEADER},
@@ -26,10 +27,11 @@ use wsgateway_crds::{
 };
 
 use crate::{
-    auth::{AuthRefusal, Identity},
+    auth::{AuthRefusal, Identity, Terms},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
+    logout::Logouts,
     page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
 };
@@ -107,8 +109,8 @@ pub struct Accepted {
     pub publish: Option<Arc<str>>,
     /// What its messages are compressed with, where that was agreed on.
     pub window: Option<Window>,
-    /// When it is closed, since its token expires.
-    pub expires_at: Option<Instant>,
+    /// What it is held to by its token, where it has one.
+    pub terms: Option<Terms>,
     /// Its place.
     pub permit: Permit,
 }
@@ -126,6 +128,8 @@ pub struct Conditions<'a> {
     pub nats_connected: bool,
     /// The time since the process began.
     pub age: Duration,
+    /// The sessions that were ended.
+    pub logouts: &'a Logouts,
 }
 
 /// Why a request does not become a WebSocket.
@@ -289,10 +293,19 @@ pub async fn accept<B>(
         return Err(full);
     }
     let query = request.uri().query().unwrap_or_default();
-    let identity = match &conditions.live.auth {
+    let mut identity = match &conditions.live.auth {
         Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
         None => None,
     };
+    if let Some(Identity { claims, terms }) = &mut identity {
+        if terms
+            .login
+            .is_some_and(|login| conditions.logouts.covers(&login))
+        {
+            return Err(AuthRefusal::LoggedOut.into());
+        }
+        terms.may_publish = judge(&route.publish_authorization, claims).is_ok();
+    }
     let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
@@ -305,7 +318,7 @@ pub async fn accept<B>(
         patterns,
         publish,
         window: compression.map(|agreement| agreement.window),
-        expires_at: identity.map(|identity| identity.expires_at),
+        terms: identity.map(|identity| identity.terms),
         permit,
     };
     Ok((Entry::Connection(accepted), response))
@@ -471,7 +484,11 @@ fn subjects(
         .collect::<Result<_, _>>()?;
     let publish = match (&route.publish_fixed, &route.from_client) {
         (Some(subject), _) => Some(subject.clone()),
-        (None, FromClient::Publish { subject }) => Some(subject.render(&values)?.shared()),
+        // Who may not publish need not have the claims for it.
+        (None, FromClient::Publish { .. }) if identity.is_some_and(|it| !it.terms.may_publish) => {
+            None
+        }
+        (None, FromClient::Publish { subject, .. }) => Some(subject.render(&values)?.shared()),
         _ => None,
     };
     Ok((patterns, publish))

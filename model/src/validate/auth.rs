@@ -6,8 +6,8 @@ use wsgateway_auth::KeySet;
 use wsgateway_crds::{
     config::{self, KeySource},
     v1alpha1::{
-        self, Access, BackchannelLogout, CaRef, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef, Oidc, OnExpiry,
-        ProviderType, PublishAuthorization, SecretKeyRef, TokenSourceType,
+        self, Access, BackchannelLogout, CaRef, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef,
+        Oidc, OnExpiry, ProviderType, PublishAuthorization, SecretKeyRef, TokenSourceType,
     },
     value::Duration,
 };
