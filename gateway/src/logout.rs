@@ -216,7 +216,7 @@ impl Logouts {
             }
             Err(refusal) => {
                 let reason = refusal.reason();
-                tracing::warn!(reason, "a logout token that came by NATS is refused");
+                tracing::debug!(reason, "a logout token that came by NATS is refused");
                 self.metrics.logout("gateways", reason);
             }
         }

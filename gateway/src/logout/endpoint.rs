@@ -118,7 +118,8 @@ pub async fn answer(
     let Err(problem) = result else {
         return response;
     };
-    tracing::warn!(
+    // Anybody can make one that is refused: it is in the answer and in the metric.
+    tracing::debug!(
         provider,
         reason = problem.reason(),
         "a logout is refused: {problem}"
