@@ -13,7 +13,8 @@
 //! - [`claims`]: what a verified token says of its bearer.
 //! - [`authorization`]: whether that is what a route asks for.
 //!
-//! Signatures are verified by `ring`, which the workspace has for TLS anyway. It has no ES512.
+//! Signatures are verified by `ring`, which the workspace has for TLS anyway, and those of ES512, which it lacks, by
+//! `p521`. Verifying has no secrets, so that nothing of them can leak by the time that it takes.
 
 pub mod json;
 
