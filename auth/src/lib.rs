@@ -31,7 +31,7 @@ pub mod claims;
 pub mod authorization;
 
 pub use authorization::{Denial, judge};
-pub use claims::Claims;
+pub use claims::{Claims, RequestValues};
 pub use key::{KeySet, KeySetError};
 pub use logout::{Logout, LogoutError};
 pub use token::{TOKEN_BYTES_MAX, Token, TokenError};

@@ -4,7 +4,6 @@
 //! all such handshakes share, at most once a minute. All else is [`keyring`]'s, in the background.
 
 mod bearer;
-mod fetch;
 pub mod keyring;
 mod metrics;
 

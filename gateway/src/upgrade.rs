@@ -3,7 +3,6 @@
 //! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
 
 use std::{
-    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -19,11 +18,11 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
-use wsgateway_auth::judge;
+use wsgateway_auth::{RequestValues, judge};
 use wsgateway_crds::{
     config::FromClient,
     report::{PROBE_SUBPROTOCOL, REASON_HEADER},
-    value::{PathMatch, TemplateValues, ValueError},
+    value::ValueError,
 };
 
 use crate::{
@@ -435,28 +434,6 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, 
     Err(Refusal::Origin(origin.chars().take(100).collect()))
 }
 
-/// The request's values for templates.
-struct Values<'a> {
-    path: PathMatch<'a>,
-    query: &'a str,
-    identity: Option<&'a Identity>,
-}
-
-impl TemplateValues for Values<'_> {
-    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.path.get(name)
-    }
-
-    /// A parameter that stands twice has no value: which one was meant cannot be known.
-    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        wsgateway_crds::value::query_value(self.query, name)
-    }
-
-    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.identity?.claims.text(name)
-    }
-}
-
 type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
 
 fn subjects(
@@ -465,10 +442,11 @@ fn subjects(
     query: &str,
     identity: Option<&Identity>,
 ) -> Result<Subjects, Refusal> {
-    let values = Values {
-        path: route.path.matches(path).unwrap_or_default(),
+    let path = route.path.matches(path).unwrap_or_default();
+    let values = RequestValues {
+        path: &path,
         query,
-        identity,
+        claims: identity.map(|identity| &identity.claims),
     };
     let render = |subject: &RouteSubject| match &subject.fixed {
         Some(pattern) => Ok(pattern.clone()),
