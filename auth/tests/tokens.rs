@@ -1,7 +1,8 @@
 //! Good tokens of every algorithm, and bad ones each refused with its reason.
 //!
 //! `rsa.json` holds a public RSA key and tokens that OpenSSL signed with its private half, which nobody has any more:
-//! `ring` makes no RSA keys.
+//! `ring` makes no RSA keys. `p521.json` is the same of P-521: a token, the same with its signature in DER, and one that
+//! another key signed.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,9 @@ use ring::{
 };
 use serde_json::{Value, json};
 use wsgateway_auth::{KeySet, TOKEN_BYTES_MAX, Token, TokenError, Trust, Verified, judge};
-use wsgateway_crds::config::{Authorization, HmacAlgorithm, KeySource, Provider};
+use wsgateway_crds::config::{
+    Authorization, BackchannelLogout, HmacAlgorithm, KeySource, Provider,
+};
 
 const ISSUER: &str = "https://issuer.example";
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -44,6 +47,7 @@ fn provider() -> Provider {
         authorized_parties: Vec::new(),
         leeway: wsgateway_crds::value::Duration::from_secs(30),
         keys: KeySource::Discovery { ca_file: None },
+        backchannel_logout: BackchannelLogout::Disabled,
     }
 }
 
@@ -185,6 +189,41 @@ fn every_algorithm_is_verified() {
 }
 
 #[test]
+fn es512_is_verified_as_another_implementation_signs_it() {
+    let p521: Value = serde_json::from_str(include_str!("p521.json")).unwrap();
+    let keys = set(&[p521["jwk"].clone()]);
+    let verified = |name: &str| verify(p521[name].as_str().unwrap(), &keys, &trust());
+    assert_eq!(
+        verified("token").unwrap().claims.text("sub").unwrap(),
+        "ann"
+    );
+    for name in ["der", "stranger"] {
+        assert_eq!(
+            verified(name).unwrap_err().reason(),
+            "TokenSignature",
+            "{name}"
+        );
+    }
+    let (signed, signature) = p521["token"].as_str().unwrap().rsplit_once('.').unwrap();
+    for (what, signature) in [
+        ("none", String::new()),
+        ("zeros", encode([0; 132])),
+        ("short", encode([1; 131])),
+        ("changed", signature.replacen(&signature[8..9], "_", 1)),
+    ] {
+        let token = format!("{signed}.{signature}");
+        let refused = verify(&token, &keys, &trust()).unwrap_err();
+        assert_eq!(refused.reason(), "TokenSignature", "{what}");
+    }
+    let other = verify(
+        &Signer::p256().token(&json!({"alg": "ES256", "kid": "k"}), &claims()),
+        &keys,
+        &trust(),
+    );
+    assert_eq!(other.unwrap_err().reason(), "TokenAlgorithm");
+}
+
+#[test]
 fn a_key_verifies_with_the_algorithms_of_its_kind_and_no_others() {
     let rsa: Value = serde_json::from_str(include_str!("rsa.json")).unwrap();
     let n = rsa["jwk"]["n"].as_str().unwrap();
@@ -244,6 +283,7 @@ fn what_is_no_key_for_signatures_is_passed_over() {
         with("kty", "oct".into()),
         json!({"kty": "oct", "k": encode([7; 32]), "kid": "k"}),
         json!({"kty": "EC", "crv": "P-521", "x": "", "y": ""}),
+        json!({"kty": "EC", "crv": "P-521", "x": encode([1; 66]), "y": encode([1; 66])}),
         json!({"kty": "EC", "crv": "P-256", "x": encode([1; 31]), "y": encode([1; 32])}),
         json!({"kty": "OKP", "crv": "X25519", "x": encode([1; 32])}),
         json!("text"),
