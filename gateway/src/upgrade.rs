@@ -4,6 +4,7 @@
 
 use std::{
     borrow::Cow,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -26,6 +27,7 @@ use wsgateway_crds::{
 };
 
 use crate::{
+    admission::{AdmissionRefusal, Admissions, Places},
     auth::{AuthRefusal, Identity},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
@@ -47,6 +49,8 @@ pub struct Gate {
     draining: AtomicBool,
     /// Probes have no place among the connections.
     probes: Allowance,
+    /// Handshakes, and the connections of each address and user.
+    admissions: Admissions,
 }
 
 /// A place among the open connections, given back when dropped.
@@ -111,6 +115,8 @@ pub struct Accepted {
     pub expires_at: Option<Instant>,
     /// Its place.
     pub permit: Permit,
+    /// Its places among those of its address and its user.
+    pub places: Places,
 }
 
 /// What the checks need to know beside the request.
@@ -126,6 +132,8 @@ pub struct Conditions<'a> {
     pub nats_connected: bool,
     /// The time since the process began.
     pub age: Duration,
+    /// Whom the request comes from, as far as its connection tells.
+    pub peer: IpAddr,
 }
 
 /// Why a request does not become a WebSocket.
@@ -169,6 +177,9 @@ pub enum Refusal {
     /// 503.
     #[error("the route's queue cannot be served: {0:?}")]
     QueueUnavailable(QueueState),
+    /// 429: there are enough of its kind.
+    #[error(transparent)]
+    Admission(#[from] AdmissionRefusal),
     /// 429.
     #[error("too many probes; come back in {} ms", .0.as_millis())]
     TooManyProbes(Duration),
@@ -191,6 +202,7 @@ impl Refusal {
             Self::TooManyConnections(_) => "TooManyConnections",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::QueueUnavailable(_) => "QueueUnavailable",
+            Self::Admission(refusal) => refusal.reason(),
             Self::TooManyProbes(_) => "TooManyProbes",
         }
     }
@@ -208,7 +220,7 @@ impl Refusal {
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Admission(_) | Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -246,6 +258,10 @@ impl Refusal {
                 let secs = u64::try_from(secs).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
             }
+            Self::Admission(refusal) => {
+                let seconds = refusal.retry_after_secs();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
             Self::Auth(refusal) => refusal.extend(headers),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
@@ -280,6 +296,13 @@ pub async fn accept<B>(
         let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL), None)?;
         return Ok((Entry::Probe, response));
     }
+    let (limits, admissions) = (&conditions.live.admission, &conditions.gate.admissions);
+    let mut places = Places::default();
+    let address = || {
+        let address = &conditions.live.client_address;
+        address.of_request(conditions.peer, headers)
+    };
+    admissions.admit_address(limits, address, conditions.age, &mut places)?;
     let subprotocol = choose_subprotocol(headers)?;
     let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;
@@ -288,11 +311,16 @@ pub async fn accept<B>(
     if conditions.gate.open() >= conditions.connections_max {
         return Err(full);
     }
+    // What is refused cheaply takes nothing of what the others share.
+    admissions.admit_handshake(limits, conditions.age)?;
     let query = request.uri().query().unwrap_or_default();
     let identity = match &conditions.live.auth {
         Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
         None => None,
     };
+    if let Some(identity) = &identity {
+        admissions.admit_user(limits, || user(identity), &mut places)?;
+    }
     let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
@@ -307,8 +335,15 @@ pub async fn accept<B>(
         window: compression.map(|agreement| agreement.window),
         expires_at: identity.map(|identity| identity.expires_at),
         permit,
+        places,
     };
     Ok((Entry::Connection(accepted), response))
+}
+
+/// By whom a token was issued and to whom. Who has no name is, with its issuer, one user.
+fn user(identity: &Identity) -> (String, String) {
+    let claim = |name| identity.claims.text(name).unwrap_or_default().into_owned();
+    (claim("iss"), claim("sub"))
 }
 
 /// The request is a WebSocket handshake as RFC 6455 section 4.2.1 wants it. Returns the accept key.

@@ -13,7 +13,8 @@ use wsgateway_crds::{
 use super::{admission, findings::Findings};
 
 /// Periods and deadlines of a connection. Shorter ones would cost more than they find; longer ones find nothing.
-pub(super) const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+pub(super) const WAIT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(86_400);
 
 /// How long a request head may take: long enough for a slow phone, too short to hold a socket for free.
 const HANDSHAKE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
