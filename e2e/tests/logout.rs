@@ -211,8 +211,8 @@ fn each_wrong_logout_token_is_refused_with_its_reason_and_ends_nothing() {
             .sign(&issuer.header(&header).to_string(), &claims)
     };
     let stranger = SigningKey::make("first");
-    let header = issuer.header(&json!({"typ": "logout+jwt"})).to_string();
-    let forged = stranger.sign(&header, &logout_claims(&issuer, &json!({})).to_string());
+    let usual = issuer.header(&json!({"typ": "logout+jwt"})).to_string();
+    let forged = stranger.sign(&usual, &logout_claims(&issuer, &json!({})).to_string());
     #[rustfmt::skip] // A row a line.
     let table = [
         ("an access token", access(&issuer, &json!({})), "LogoutEvent"),
