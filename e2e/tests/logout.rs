@@ -12,6 +12,7 @@ use wsgateway_e2e::{
     gateway::Gateway,
     http::{self, Response},
     issuer::{Issuer, SigningKey, now},
+    local::Local,
     nats::NatsServer,
     needs,
     row::row,
@@ -348,6 +349,48 @@ fn without_nats_the_issuer_is_told_to_come_again_and_the_others_hear_when_nats_i
     // Whether the issuer asks again or not.
     assert_eq!(there.closed(SOON), Some(4401));
     assert_eq!(send(&gateways[0], &logout).status, 200);
+}
+
+#[test]
+fn the_path_is_exposed_beside_the_routes_and_one_logout_ends_all_behind_the_proxy() {
+    needs!(NatsServer, Nginx, Wsgw);
+    let issuer = Issuer::start();
+    let local = Local::start(&format!(
+        "replicas: 3
+auth:
+  providers: [{{name: test, type: OIDC, oidc: {{issuer: \"{}\", audiences: [wsgateway], authorizedParties: [web], backchannelLogout: Enabled}}}}]
+routes: [{{name: ws, path: /ws}}]
+exposure: {{affinity: None}}",
+        issuer.url()
+    ));
+    let bearer = format!("Authorization: Bearer {}\r\n", access(&issuer, &json!({})));
+    let open = |_| {
+        let mut socket = RawSocket::connect(local.http());
+        let answer = socket.upgrade("/ws", &bearer);
+        assert_eq!(answer.status, 101, "{answer:?}");
+        socket
+    };
+    let mut sockets: Vec<_> = (0..9).map(open).collect();
+    let busy = || {
+        let metrics = local.metrics();
+        let open = metrics.series("wsgateway_connections");
+        open.filter(|(_, value)| *value > 0.5).count()
+    };
+    until_true("every worker has connections", SOON, || busy() == 3);
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n";
+    let body = format!("logout_token={}", logout(&issuer, &json!({})));
+    let said = http::post(local.http(), PATH, form, &body);
+    assert_eq!(said.status, 200, "{said:?}");
+    for socket in &mut sockets {
+        assert_eq!(socket.closed(SOON), Some(4401));
+    }
+    let wrong = http::post(local.http(), PATH, form, "logout_token=x");
+    assert_eq!(
+        (wrong.status, wrong.header("cache-control")),
+        (400, Some("no-store"))
+    );
+    let other = http::post(local.http(), &PATH.replace("/test", "/other"), form, &body);
+    assert_eq!(other.status, 404);
 }
 
 #[test]
