@@ -246,9 +246,10 @@ impl Shard {
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
         let is_over = |terms: &Terms| terms.login.is_some_and(|login| self.logouts.covers(&login));
-        let outdated = match terms.as_ref().is_some_and(is_over) {
-            true => Some(CloseCause::LoggedOut),
-            false => state.outdated(at, &route, page.as_ref()),
+        let outdated = if terms.as_ref().is_some_and(is_over) {
+            Some(CloseCause::LoggedOut)
+        } else {
+            state.outdated(at, &route, page.as_ref())
         };
         let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
             .with_extras(publish, &queues)
