@@ -54,7 +54,7 @@ pub enum ProxyHeaderError {
 
 impl ProxyHeaderError {
     /// A stable name.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "MissingProxyHeader",
             Self::Malformed => "MalformedProxyHeader",
