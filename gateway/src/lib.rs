@@ -12,7 +12,7 @@
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
 //!   operator's, which becomes no connection), [`auth`] (whose it is), [`page`] (where connections come from), [`session`]
 //!   (protocol state) and [`outbox`] (what is still to be sent), all free of IO;
-//! - [`socket`], the only socket IO;
+//! - [`socket`], the only socket IO, over a [`stream`] with or without TLS, whose certificate is in [`tls`];
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
 //!   [`telemetry`] and [`clock`].
 
@@ -39,6 +39,8 @@ pub mod session;
 pub mod upgrade;
 
 pub mod socket;
+pub mod stream;
+pub mod tls;
 
 pub mod admin;
 pub mod clock;

@@ -36,6 +36,7 @@ use crate::{
     probe,
     revision::Revisions,
     telemetry::chain,
+    tls::{CertificateError, Certificates},
     upgrade::Gate,
     watch,
 };
@@ -61,6 +62,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no certificate to show to clients.
+    #[error("no TLS for clients")]
+    Certificate(#[from] CertificateError),
     /// NATS cannot be connected to as configured.
     #[error(transparent)]
     Nats(#[from] nats::NatsConfigError),
@@ -94,6 +98,9 @@ pub fn check(args: &Args) -> Result<(), Error> {
     let read = ConfigFiles::new(args).read()?;
     nats::check(&read.boot.nats)?;
     check_live(&read.live)?;
+    if let Some(files) = &read.boot.listen.tls {
+        Certificates::check(files)?;
+    }
     Ok(())
 }
 
@@ -112,9 +119,18 @@ pub fn run(args: &Args) -> Result<(), Error> {
     control.block_on(async {
         let mut signals = Signals::new()?;
         // Watched before it is read: a change between the two would go unnoticed.
-        let watched = watch::changes(&files).map_err(Error::Start);
+        let watched = watch::changes(files.paths()).map_err(Error::Start);
         let read = files.read()?;
-        let mut changes = watched?;
+        let mut changes = Changes {
+            certificate: match &read.boot.listen.tls {
+                Some(files) => {
+                    let paths = Certificates::paths(files).into_iter();
+                    watch::changes(paths).map_err(Error::Start)?
+                }
+                None => mpsc::channel(1).1,
+            },
+            config: watched?,
+        };
         let mut process = Process::start(files, read, descriptors, epoch).await?;
         process.serve(&mut signals, &mut changes).await?;
         process.drain().await;
@@ -140,6 +156,12 @@ impl Signals {
     }
 }
 
+/// What says that files may have changed.
+struct Changes {
+    config: mpsc::Receiver<()>,
+    certificate: mpsc::Receiver<()>,
+}
+
 /// All that runs.
 struct Process {
     files: ConfigFiles,
@@ -156,6 +178,7 @@ struct Process {
     fleet: Fleet,
     nats: NatsHandle,
     keyrings: Arc<Keyrings>,
+    certificates: Option<Arc<Certificates>>,
     nats_task: JoinHandle<()>,
     stop_nats: CancellationToken,
 }
@@ -177,6 +200,9 @@ impl Process {
         warn_of_unknown(&unknown);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        let tls = boot.listen.tls.as_ref();
+        let certificates = tls.map(|files| Certificates::open(files, &mut registry));
+        let certificates = certificates.transpose()?.map(Arc::new);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
         let (nats, nats_side) = nats::new(boot.nats.clone(), nats_metrics)?;
         let keyrings = Arc::new(Keyrings::new(AuthMetrics::register(&mut registry)));
@@ -194,6 +220,7 @@ impl Process {
             metrics: metrics.clone(),
             epoch,
             live: live.clone(),
+            certificates: certificates.clone(),
         };
         let count = shards(&boot);
         let fleet = Fleet::start(boot.listen.clients, count, &common)?;
@@ -201,6 +228,7 @@ impl Process {
             registry,
             nats: nats.clone(),
             keyrings: keyrings.clone(),
+            certificates: certificates.clone(),
             gate: gate.clone(),
             revisions: revisions.clone(),
             connections_max,
@@ -230,6 +258,7 @@ impl Process {
             fleet,
             nats,
             keyrings,
+            certificates,
             nats_task,
             stop_nats,
         })
@@ -239,7 +268,7 @@ impl Process {
     async fn serve(
         &mut self,
         signals: &mut Signals,
-        changes: &mut mpsc::Receiver<()>,
+        changes: &mut Changes,
     ) -> Result<(), Error> {
         loop {
             tokio::select! {
@@ -251,8 +280,12 @@ impl Process {
                     tracing::info!("SIGINT: draining");
                     return Ok(());
                 }
-                _ = signals.hangup.recv() => {}
-                Some(()) = changes.recv() => {}
+                _ = signals.hangup.recv() => self.reload_certificate(),
+                Some(()) = changes.config.recv() => {}
+                Some(()) = changes.certificate.recv() => {
+                    self.reload_certificate();
+                    continue;
+                }
                 () = self.fleet.ended() => return Err(Error::ShardFailed),
             }
             let result = match self.reload() {
@@ -264,6 +297,12 @@ impl Process {
             };
             let label = ResultLabel { result };
             self.metrics.reloads.get_or_create(&label).inc();
+        }
+    }
+
+    fn reload_certificate(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 use self::inbound::Stalled;
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     outbox::{Frame, FrameClass, Outbox, OutboxLimits},
     page::PageId,
     session::{CloseCause, Due, Session},
+    stream::Stream,
     upgrade::Permit,
 };
 
@@ -37,7 +38,7 @@ const READS_PER_POLL_MAX: usize = 8;
 /// One open WebSocket. It holds no buffer while it is idle.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
     outbox: Outbox,
     /// Wakes the task that polls it.
@@ -125,7 +126,7 @@ pub struct Counts {
 
 impl Connection {
     /// A connection whose handshake has just been answered.
-    pub fn new(stream: TcpStream, session: Session, permit: Permit, key: (u32, u16)) -> Self {
+    pub fn new(stream: Stream, session: Session, permit: Permit, key: (u32, u16)) -> Self {
         Self {
             stream,
             session,
@@ -178,7 +179,8 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
-        self.outbox.bytes() + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
+        let unread_or_unwritten = self.outbox.bytes() + self.stream.held_bytes();
+        unread_or_unwritten + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -198,11 +200,12 @@ impl Connection {
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
             }
-            if self.session.is_discarding() && self.outbox.is_empty() {
+            if self.session.is_discarding() && self.is_drained() {
                 // Shutting twice is harmless, and a socket that breaks here is seen by the next read.
                 let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             }
-            if self.session.is_closed() && self.outbox.is_empty() {
+            if self.session.is_closed() && self.is_drained() {
+                self.stream.say_end();
                 let end = self.closing_cause().map_or(End::ClosedByPeer, End::Closed);
                 self.ended = Some(end);
                 return Poll::Ready(end);
@@ -270,14 +273,16 @@ impl Connection {
 
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
-        let waiting = self.outbox.waiting_since();
+        self.stream.note_pending(around.now);
+        let waiting = self.stream.pending_since();
+        let waiting = waiting.or_else(|| self.outbox.waiting_since());
         match self
             .session
             .handle_timeout(around.now, waiting, &around.route.session)
         {
             None => {}
             Some(Due::Ping) => {
-                let was_empty = self.outbox.is_empty();
+                let was_empty = self.is_drained();
                 let ping = encode(Opcode::Ping, &[]);
                 self.outbox
                     .push_control(frame(ping, around.now, FrameClass::Ping));

@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wsgateway_auth::KeySet;
-use wsgateway_crds::config::{KeySource, Provider};
+use wsgateway_crds::{
+    config::{KeySource, Provider},
+    report::{FetchFailure, ProviderReport},
+};
 
 use super::{
     fetch::{Fetched, Fetcher},
@@ -49,6 +52,10 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// After how many times the usual interval keys are said to be old, and after how long at least. They are used on.
+const STALE_AFTER_REFRESHES: u32 = 3;
+const STALE_AFTER_MIN: Duration = Duration::from_secs(60);
+
 const _: () = assert!(LOOKUP_WAIT.as_secs() < FETCH_TIMEOUT.as_secs());
 const _: () = assert!(REFRESH_MIN.as_secs() >= LOOKUP_INTERVAL.as_secs());
 
@@ -78,7 +85,25 @@ struct Known {
     is_tried: bool,
     /// The lookups that have been answered, and whether the last one succeeded.
     answered: u64,
-    has_failed: bool,
+    /// Why it failed, where it did.
+    failure: Option<FetchFailure>,
+    /// When the keys were had, and how long from then until they are asked for again.
+    loaded: Option<(Instant, Duration)>,
+}
+
+impl Known {
+    fn report(&self, name: &str, now: Instant) -> ProviderReport {
+        let age = self.loaded.map(|(at, _)| now.saturating_duration_since(at));
+        let refresh = self.loaded.map_or(REFRESH_DEFAULT, |(_, refresh)| refresh);
+        let stale_after = (refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN);
+        ProviderReport {
+            name: name.to_owned(),
+            keys: self.keys.as_ref().map_or(0, |keys| keys.len() as u64),
+            age_seconds: age.map(|age| age.as_secs()),
+            stale_after_seconds: stale_after.as_secs(),
+            failure: self.failure.clone(),
+        }
+    }
 }
 
 /// Lookups of all handshakes of the process.
@@ -160,7 +185,7 @@ impl Keyring {
         )
         .await;
         match answer {
-            Ok(Ok(known)) if !known.has_failed => match &known.keys {
+            Ok(Ok(known)) if known.failure.is_none() => match &known.keys {
                 Some(keys) => Lookup::Fetched(keys.clone()),
                 None => Lookup::Unavailable(FIRST_RETRY),
             },
@@ -216,6 +241,20 @@ impl Keyrings {
         keyring
     }
 
+    /// What there is to say of each issuer, in the order of their names.
+    pub fn report(&self) -> Vec<ProviderReport> {
+        let now = Instant::now();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = open.iter().filter_map(|((name, ..), keyring)| {
+            let keyring = keyring.upgrade()?;
+            let report = keyring.known.borrow().report(name, now);
+            Some(report)
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by(|a, b| a.name.cmp(&b.name));
+        told
+    }
+
     /// Whether every issuer's keys have been asked for, and those of one at least are there: a process that can verify
     /// nobody's tokens is of no use yet.
     pub fn are_loaded(&self) -> bool {
@@ -259,6 +298,10 @@ impl Task {
         let result = timeout(FETCH_TIMEOUT, self.fetcher.fetch()).await;
         let result = result.unwrap_or(Err(super::fetch::FetchError::Timeout));
         let provider = &self.name;
+        let failure = result.as_ref().err().map(|error| FetchFailure {
+            reason: error.reason().to_owned(),
+            message: chain(error),
+        });
         match &result {
             Ok(Fetched { keys, .. }) => {
                 let is_new = !self.known.borrow().is_tried || *failures > 0;
@@ -285,9 +328,10 @@ impl Task {
         self.known.send_modify(|known| {
             known.is_tried = true;
             known.answered = asked;
-            known.has_failed = result.is_err();
+            known.failure = failure;
             if let Ok(Fetched { keys, .. }) = result {
                 known.keys = Some(Arc::new(keys));
+                known.loaded = Some((Instant::now(), wait));
             }
         });
         wait

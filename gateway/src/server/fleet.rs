@@ -23,6 +23,7 @@ use crate::{
     nats::NatsHandle,
     session::CLOSE_WAIT,
     shard::{self, ShardParts},
+    tls::Certificates,
     upgrade::Gate,
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Common {
     pub(super) metrics: Metrics,
     pub(super) epoch: Instant,
     pub(super) live: Arc<LiveConfig>,
+    pub(super) certificates: Option<Arc<Certificates>>,
 }
 
 /// The shards.
@@ -79,6 +81,7 @@ impl Fleet {
                 metrics,
                 epoch,
                 live,
+                certificates,
             } = common.clone();
             let parts = ShardParts {
                 id: ShardId(id),
@@ -91,6 +94,7 @@ impl Fleet {
                 metrics,
                 epoch,
                 live,
+                certificates,
                 heartbeat,
             };
             start_thread(parts, SaysEnd(say_end.clone()))?;

@@ -23,6 +23,7 @@ use crate::{
     exchange::ToNats,
     metrics::{ReasonLabel, ResultLabel},
     probe,
+    stream::{HandshakeError, Stream, TlsStream},
     upgrade::{Accepted, Conditions, Entry, Refusal, accept},
 };
 
@@ -80,7 +81,10 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let handshake = async {
-        let Some(head) = head::read(shard, &stream).await? else {
+        let Some(mut stream) = secured(shard, stream).await? else {
+            return Ok(None);
+        };
+        let Some(head) = head::read(shard, &mut stream).await? else {
             return Ok(None);
         };
         let _place = answers.acquire().await;
@@ -102,8 +106,10 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) 
             return;
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a handshake broke off");
-            "BrokenHead"
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::debug!(error, "a handshake broke off");
+            let of_tls = error.downcast_ref::<HandshakeError>();
+            of_tls.map_or("BrokenHead", HandshakeError::reason)
         }
         Err(_elapsed) => "HandshakeTimeout",
     };
@@ -111,12 +117,26 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) 
     shard.metrics.refused.get_or_create(&label).inc();
 }
 
+/// The stream that heads come from: with TLS, once that is agreed on. None where the client leaves without a word.
+async fn secured(shard: &Shard, tcp: TcpStream) -> anyhow::Result<Option<Stream>> {
+    let Some(tls) = &shard.tls else {
+        return Ok(Some(Stream::Plain(tcp)));
+    };
+    let config = tls.certificates.current();
+    let mut stream = Box::new(TlsStream::new(tcp, config, tls.scratch.clone())?);
+    match stream.shake_hands().await {
+        Ok(()) => Ok(Some(Stream::Tls(stream))),
+        Err(HandshakeError::Left) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// hyper reads the head and writes the answer. Returns the stream with what came behind the head, where something is
 /// opened on it.
 async fn hand_over(
     shard: &Rc<Shard>,
     stream: Rewound,
-) -> anyhow::Result<Option<(TcpStream, Vec<u8>, Opening)>> {
+) -> anyhow::Result<Option<(Stream, Vec<u8>, Opening)>> {
     let opening = RefCell::new(None);
     let service = service_fn(|request| answer(shard, request, &opening));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's

@@ -56,6 +56,7 @@ pub(super) fn boot_file(gateway: &Gateway) -> (File, Vec<SecretFile>) {
         clients: on(names::CLIENTS_PORT),
         admin: on(names::ADMIN_PORT),
         shards: None,
+        tls: None,
     };
     let boot = Boot { listen, nats };
     (File::of(&Config { boot, live: None }), files)
