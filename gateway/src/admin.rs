@@ -161,7 +161,10 @@ impl Admin {
             connections: self.gate.open() as u64,
             draining: self.gate.is_draining(),
             nats: self.nats.report(),
-            tls: self.certificates.as_ref().map(|certificates| certificates.report()),
+            tls: self
+                .certificates
+                .as_ref()
+                .map(|certificates| certificates.report()),
             auth: self.keyrings.report(),
         }
     }

@@ -265,11 +265,7 @@ impl Process {
     }
 
     /// Serves until it is told to end: reloads meanwhile.
-    async fn serve(
-        &mut self,
-        signals: &mut Signals,
-        changes: &mut Changes,
-    ) -> Result<(), Error> {
+    async fn serve(&mut self, signals: &mut Signals, changes: &mut Changes) -> Result<(), Error> {
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => {

@@ -5,10 +5,7 @@
 use std::{
     fs,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::AtomicU64,
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicU64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 

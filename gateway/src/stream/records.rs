@@ -8,9 +8,7 @@ use std::{fmt, sync::Arc};
 use rustls::{
     Error, ServerConfig,
     server::{ServerConnectionData, UnbufferedServerConnection},
-    unbuffered::{
-        ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
-    },
+    unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus},
 };
 
 /// The largest content of a record, RFC 8446 section 5.1.
@@ -127,7 +125,11 @@ impl Records {
         }
         let unread = input.get(taken..).unwrap_or_default();
         // What follows the client's end is of no interest.
-        self.unread = if self.has_ended { Vec::new() } else { unread.to_vec() };
+        self.unread = if self.has_ended {
+            Vec::new()
+        } else {
+            unread.to_vec()
+        };
         if self.unread.len() >= UNREAD_BYTES_MAX {
             self.is_broken = true;
             return Err(RecordError::TooLong);
@@ -158,11 +160,7 @@ impl Records {
         self.write(Outgoing::End, output)
     }
 
-    fn write(
-        &mut self,
-        outgoing: Outgoing<'_>,
-        output: &mut Vec<u8>,
-    ) -> Result<(), RecordError> {
+    fn write(&mut self, outgoing: Outgoing<'_>, output: &mut Vec<u8>) -> Result<(), RecordError> {
         if self.is_broken {
             return Err(RecordError::Ended);
         }

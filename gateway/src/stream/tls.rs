@@ -64,7 +64,8 @@ impl HandshakeError {
 }
 
 /// Who speaks HTTP is told in HTTP, so that a person sees what is wrong.
-const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+const PLAIN_HTTP: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Wsgateway-Reason: PlainHttp\r\nConnection: close\r\nContent-Length: 40\r\n\r\n\
     this port speaks TLS: use wss or https\r\n";
 
@@ -287,11 +288,7 @@ fn put(bytes: &[u8], place: &mut &mut [u8], kept: &mut Vec<u8>) {
 
 /// What one record takes of the slices behind the first `skip` bytes: a part of a long one as it is, short ones
 /// together, by way of `room`.
-fn next_record<'a>(
-    slices: &'a [IoSlice<'_>],
-    skip: usize,
-    room: &'a mut Vec<u8>,
-) -> &'a [u8] {
+fn next_record<'a>(slices: &'a [IoSlice<'_>], skip: usize, room: &'a mut Vec<u8>) -> &'a [u8] {
     let mut skip = skip;
     let mut rest = slices.iter().filter_map(|slice| {
         let bytes = slice.get(skip..);

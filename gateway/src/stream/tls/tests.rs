@@ -75,7 +75,11 @@ fn give(records: &mut Records, bytes: &[u8], step: usize) -> (Vec<u8>, Vec<u8>) 
     for part in bytes.chunks(step) {
         let mut input = [records.unread(), part].concat();
         records
-            .take(&mut input, &mut |content| contents.extend_from_slice(content), &mut answer)
+            .take(
+                &mut input,
+                &mut |content| contents.extend_from_slice(content),
+                &mut answer,
+            )
             .unwrap();
     }
     (contents, answer)
@@ -107,7 +111,10 @@ fn records_are_read_in_whatever_pieces_they_come() {
             client.writer().write_all(&message).unwrap();
             let bytes = said(&mut client);
             let (contents, answer) = give(&mut records, &bytes, step);
-            assert!(contents == message && answer.is_empty(), "{version:?} {step}");
+            assert!(
+                contents == message && answer.is_empty(),
+                "{version:?} {step}"
+            );
             assert!(records.unread().is_empty());
 
             let mut output = Vec::new();
@@ -143,7 +150,10 @@ fn both_sides_say_their_end() {
     client.send_close_notify();
     let bytes = said(&mut client);
     let (contents, _) = give(&mut records, &bytes, 1_000);
-    assert_eq!((&*contents, records.has_ended()), (&b"last words"[..], true));
+    assert_eq!(
+        (&*contents, records.has_ended()),
+        (&b"last words"[..], true)
+    );
     // There may still be something to say to a client that says no more.
     let mut output = Vec::new();
     records.put(b"answer", &mut output).unwrap();
@@ -178,14 +188,40 @@ fn a_key_update_in_the_midst_of_writes_changes_nothing() {
 }
 
 #[test]
-fn what_is_no_tls_is_answered_with_an_alert() {
-    let (server, _) = configs(&TLS13);
-    let mut records = Records::new(server).unwrap();
+fn who_cannot_agree_gets_an_alert_and_nothing_after_it() {
+    let mut records = Records::new(configs(&TLS13).0).unwrap();
+    let hello = said(&mut client(configs(&TLS12).1));
     let mut output = Vec::new();
-    let mut input = b"\x16\x03\x01\x00\x05hello".to_vec();
-    let taken = records.take(&mut input, &mut |_| (), &mut output);
+    let mut input = hello.clone();
+    let mut taken = records.take(&mut input, &mut |_| (), &mut output);
     assert!(taken.is_err());
-    assert_eq!(output.first(), Some(&21), "an alert: {output:?}");
+    const ALERT: u8 = 21; // RFC 8446, section 5.1.
+    assert_eq!(output.first(), Some(&ALERT), "{output:?}");
+    output.clear();
+    taken = records.take(&mut input, &mut |_| (), &mut output);
+    assert!(taken.is_err() && records.put(b"x", &mut output).is_err());
+    assert!(records.end(&mut output).is_err() && output.is_empty());
+}
+
+/// Whatever comes, in whatever pieces: it is refused or awaited, never a panic.
+#[test]
+fn no_input_makes_it_panic() {
+    let hello = said(&mut client(configs(&TLS13).1));
+    let (server, _) = configs(&TLS13);
+    for at in 0..hello.len() {
+        for bit in 0..8 {
+            let mut records = Records::new(server.clone()).unwrap();
+            let mut bytes = hello.clone();
+            bytes[at] ^= 1 << bit;
+            let mut output = Vec::new();
+            for part in bytes.chunks(97) {
+                let mut input = [records.unread(), part].concat();
+                let _ = records.take(&mut input, &mut |_| (), &mut output);
+                let _ = records.put(b"x", &mut output);
+            }
+            let _ = records.end(&mut output);
+        }
+    }
 }
 
 #[test]
@@ -277,8 +313,13 @@ async fn content_without_room_is_kept_and_then_the_end_is_read() {
 async fn who_speaks_http_is_told_in_http() {
     let (server, _) = configs(&TLS13);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
     let mut stream = TlsStream::new(tcp, server, Rc::default()).unwrap();
     let refused = stream.shake_hands().await.unwrap_err();
@@ -288,5 +329,8 @@ async fn who_speaks_http_is_told_in_http() {
     client.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let length = format!("Content-Length: {}", body.len());
-    assert!(head.starts_with("HTTP/1.1 400 ") && head.contains(&length), "{answer}");
+    assert!(
+        head.starts_with("HTTP/1.1 400 ") && head.contains(&length),
+        "{answer}"
+    );
 }
