@@ -27,7 +27,7 @@ use wsgateway_crds::{
 
 use crate::{metrics::ResultLabel, telemetry::chain};
 
-/// What is spoken within TLS. HTTP/2 has WebSockets too (RFC 8441), but nothing that connects here needs it.
+/// What is spoken within TLS. HTTP/2 can carry them too (RFC 8441), but no client needs it to.
 const ALPN: &[u8] = b"http/1.1";
 
 /// The largest file: a chain of some ten certificates.

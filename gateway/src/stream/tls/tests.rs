@@ -195,8 +195,8 @@ fn who_cannot_agree_gets_an_alert_and_nothing_after_it() {
     let mut input = hello.clone();
     let mut taken = records.take(&mut input, &mut |_| (), &mut output);
     assert!(taken.is_err());
-    const ALERT: u8 = 21; // RFC 8446, section 5.1.
-    assert_eq!(output.first(), Some(&ALERT), "{output:?}");
+    // An alert, RFC 8446 section 5.1.
+    assert_eq!(output.first(), Some(&21), "{output:?}");
     output.clear();
     taken = records.take(&mut input, &mut |_| (), &mut output);
     assert!(taken.is_err() && records.put(b"x", &mut output).is_err());
