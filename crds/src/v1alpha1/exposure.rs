@@ -21,10 +21,6 @@ use super::schema::{self, Rule, SizeText};
     "!(self.type in ['Ingress', 'HTTPRoute', 'None']) || !has(self.loadBalancer)",
     "loadBalancer must not be set when type is Ingress, HTTPRoute or None"
 ).at("loadBalancer"))]
-#[schemars(transform = Rule::new(
-    "!(self.type in ['LoadBalancer', 'None']) || self.tls.type == 'None'",
-    "tls.type must be None when type is LoadBalancer or None: no proxy of ours ends TLS there"
-).at("tls"))]
 pub struct Exposure {
     /// What is made for clients to come in by. `Ingress`: an Ingress in the words of its controller. `HTTPRoute`: a
     /// route of the Gateway API. `LoadBalancer`: a Service of that type. `None`: a Service inside the cluster alone.
@@ -36,7 +32,9 @@ pub struct Exposure {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "hosts")]
     pub hosts: Vec<String>,
-    /// Where the certificate comes from. Default `{type: SelfSigned}`.
+    /// Where the certificate comes from. With type `LoadBalancer` or `None` the gateways themselves end TLS: they mount the
+    /// certificate, and a renewed one is shown to new clients within a minute or two, without a restart. Default
+    /// `{type: SelfSigned}`.
     /// Example: `tls: {type: Secret, secret: {name: ws-tls}}`
     pub tls: Tls,
     /// The proxy ends a connection over which nothing came from the gateway for so long. Longer than

@@ -61,6 +61,8 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("hpa", behind(Front::Service));
     check("keda", behind(Front::Service));
     check("load-balancer", behind(Front::Service));
+    check("load-balancer-tls", behind(Front::Service));
+    check("inside-tls", behind(Front::Service));
     check("inside", serving(prometheus, behind(Front::Service)));
     check("pod-monitor", serving(prometheus, behind(Front::Service)));
     check(
