@@ -101,12 +101,12 @@ pub struct ProviderReport {
     pub name: String,
     /// The keys that tokens are verified with now. 0: no token of it can be verified.
     pub keys: u64,
-    /// How long ago they were had last, in seconds. Absent where they never were.
+    /// When they were had last, in seconds since 1970. Absent where they never were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub age_seconds: Option<u64>,
-    /// From which age on they are old: fetches have failed for several times the usual interval, in seconds.
+    pub loaded: Option<u64>,
+    /// Whether that is too long ago: fetches have failed for several times the usual interval. They are used on.
     #[serde(default)]
-    pub stale_after_seconds: u64,
+    pub stale: bool,
     /// Why the last fetch failed. Absent where it succeeded, or none has ended yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FetchFailure>,
@@ -150,6 +150,7 @@ mod tests {
             message: String::new(),
         };
         assert_eq!((report.rejected.clone(), &report.nats), (None, &nats));
+        assert_eq!((report.tls.clone(), &*report.auth), (None, &[][..]));
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             r#"{"version":"0.2.0","bootHash":"b","liveHash":"l","connections":3,"draining":false,"nats":{"connected":true}}"#

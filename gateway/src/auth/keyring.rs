@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -87,20 +87,32 @@ struct Known {
     answered: u64,
     /// Why it failed, where it did.
     failure: Option<FetchFailure>,
-    /// When the keys were had, and how long from then until they are asked for again.
-    loaded: Option<(Instant, Duration)>,
+    loaded: Option<Loaded>,
+}
+
+/// When keys were had, and how long from then until they are asked for again.
+#[derive(Debug, Clone, Copy)]
+struct Loaded {
+    at: Instant,
+    clock: SystemTime,
+    refresh: Duration,
+}
+
+impl Loaded {
+    fn is_stale(self, now: Instant) -> bool {
+        let stale_after = (self.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN);
+        now.saturating_duration_since(self.at) > stale_after
+    }
 }
 
 impl Known {
     fn report(&self, name: &str, now: Instant) -> ProviderReport {
-        let age = self.loaded.map(|(at, _)| now.saturating_duration_since(at));
-        let refresh = self.loaded.map_or(REFRESH_DEFAULT, |(_, refresh)| refresh);
-        let stale_after = (refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN);
+        let since_1970 = |it: Loaded| it.clock.duration_since(UNIX_EPOCH).unwrap_or_default();
         ProviderReport {
             name: name.to_owned(),
             keys: self.keys.as_ref().map_or(0, |keys| keys.len() as u64),
-            age_seconds: age.map(|age| age.as_secs()),
-            stale_after_seconds: stale_after.as_secs(),
+            loaded: self.loaded.map(|loaded| since_1970(loaded).as_secs()),
+            stale: self.loaded.is_some_and(|loaded| loaded.is_stale(now)),
             failure: self.failure.clone(),
         }
     }
@@ -331,7 +343,11 @@ impl Task {
             known.failure = failure;
             if let Ok(Fetched { keys, .. }) = result {
                 known.keys = Some(Arc::new(keys));
-                known.loaded = Some((Instant::now(), wait));
+                known.loaded = Some(Loaded {
+                    at: Instant::now(),
+                    clock: SystemTime::now(),
+                    refresh: wait,
+                });
             }
         });
         wait
@@ -365,6 +381,32 @@ mod tests {
         assert_eq!(lookups.ask(1, at(20)), Err(Duration::from_secs(40)));
         assert_eq!(lookups.ask(1, at(60)), Ok(2));
         assert_eq!(lookups.ask(2, at(61)), Err(Duration::from_secs(59)));
+    }
+
+    #[test]
+    fn keys_are_old_once_fetches_have_failed_for_several_times_the_usual_interval() {
+        let at = Instant::now();
+        for (refresh, fresh, stale) in [(5, 60, 61), (240, 720, 721)] {
+            let loaded = Loaded {
+                at,
+                clock: UNIX_EPOCH + Duration::from_secs(7),
+                refresh: Duration::from_secs(refresh),
+            };
+            let mut known = Known {
+                loaded: Some(loaded),
+                ..Known::default()
+            };
+            known.failure = Some(FetchFailure {
+                reason: "Unreachable".to_owned(),
+                message: "nobody there".to_owned(),
+            });
+            let report = |after| known.report("sso", at + Duration::from_secs(after));
+            assert!(!report(fresh).stale && report(stale).stale);
+            assert_eq!(report(stale).loaded, Some(7));
+            assert_eq!(report(stale).failure, known.failure);
+        }
+        let never = Known::default().report("sso", at);
+        assert_eq!((never.keys, never.loaded, never.stale), (0, None, false));
     }
 
     #[test]
