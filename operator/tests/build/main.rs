@@ -62,7 +62,7 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("keda", behind(Front::Service));
     check("load-balancer", behind(Front::Service));
     check("load-balancer-tls", behind(Front::Service));
-    check("inside-tls", behind(Front::Service));
+    check("inside-tls", serving(prometheus, behind(Front::Service)));
     check("inside", serving(prometheus, behind(Front::Service)));
     check("pod-monitor", serving(prometheus, behind(Front::Service)));
     check(
@@ -80,7 +80,7 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("network-policy", behind(Front::Service));
     check("pod-template", behind(Front::Service));
     check("secure-nats", behind(Front::Service));
-    check("auth", behind(Front::Service));
+    check("auth", serving(prometheus, behind(Front::Service)));
     let files = fs::read_dir(goldens())
         .unwrap()
         .map(|entry| entry.unwrap().path());
