@@ -65,6 +65,10 @@ impl Gateway {
     /// The same, ready or not.
     pub fn launch_secured(nats_url: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
         let boot = format!("nats: {{servers: [\"{nats_url}\"]}}");
+        Self::launch_secured_by(command(Program::Gateway.expect()), &boot, live, pair)
+    }
+
+    fn launch_secured_by(program: Command, boot: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
         let [certificate, key] = pair.each_ref().map(|path| path.display());
         let tls = format!(", tls: {{certificateFile: \"{certificate}\", keyFile: \"{key}\"}}");
         let config = |boot: &str| {
@@ -73,8 +77,14 @@ impl Gateway {
                 live,
             )
         };
-        let program = command(Program::Gateway.expect());
-        Self::launch_with(&boot, config, program, &[])
+        Self::launch_with(boot, config, program, &[])
+    }
+
+    /// The same with further lines of `boot` and all that it can log, ready or not.
+    pub fn launch_verbose(boot: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
+        let mut program = command(Program::Gateway.expect());
+        program.env("RUST_LOG", "trace");
+        Self::launch_secured_by(program, boot, live, pair)
     }
 
     fn await_ready(mut self) -> Self {

@@ -117,7 +117,8 @@ impl SecureSocket {
         self.send(frame.encode());
     }
 
-    fn head(&mut self) -> Response {
+    /// The next answer's head. What follows it is read later.
+    pub fn head(&mut self) -> Response {
         loop {
             if let Some(mut response) = Response::parse(&self.unread) {
                 self.unread = std::mem::take(&mut response.body);

@@ -20,6 +20,7 @@ use wsgateway_operator::{
 };
 
 mod properties;
+mod secrets;
 mod series;
 
 /// Each file and who stands in front of it; all optional kinds but those of Prometheus are served.
