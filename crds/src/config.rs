@@ -57,6 +57,10 @@ pub struct Listen {
     /// Threads that serve clients. Default: the CPU limit, else the cores, at most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<u16>,
+    /// What clients are shown, where the gateway itself ends TLS; without it they speak plain HTTP. Changed files are read
+    /// again by themselves, and no socket is closed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<CertificateFiles>,
 }
 
 /// How the gateway reaches NATS.

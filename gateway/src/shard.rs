@@ -26,10 +26,7 @@ use std::{
 pub use self::accept::listen;
 use self::round::Round;
 use slab::Slab;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::spawn_local,
-};
+use tokio::{net::TcpListener, task::spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,6 +44,8 @@ use crate::{
     rate::Meter,
     session::{CloseCause, Session},
     socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
+    stream::{self, Stream},
+    tls::Certificates,
     upgrade::{Accepted, Gate},
 };
 
@@ -75,6 +74,8 @@ pub struct ShardParts {
     pub epoch: Instant,
     /// The first configuration.
     pub live: Arc<LiveConfig>,
+    /// What clients are shown, with TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// Milliseconds since the epoch at the last sweep: a shard that is stuck shows here.
     pub heartbeat: Arc<AtomicU64>,
 }
@@ -91,9 +92,17 @@ pub struct Shard {
     metrics: Metrics,
     epoch: Instant,
     heartbeat: Arc<AtomicU64>,
+    tls: Option<Tls>,
     /// Ends the accepting.
     draining: CancellationToken,
     state: RefCell<State>,
+}
+
+/// What its connections have TLS by.
+#[derive(Debug)]
+struct Tls {
+    certificates: Arc<Certificates>,
+    scratch: Rc<RefCell<stream::Scratch>>,
 }
 
 #[derive(Debug)]
@@ -160,6 +169,10 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         metrics: parts.metrics,
         epoch: parts.epoch,
         heartbeat: parts.heartbeat,
+        tls: parts.certificates.map(|certificates| Tls {
+            certificates,
+            scratch: Rc::default(),
+        }),
         draining: CancellationToken::new(),
         state: RefCell::new(state),
     });
@@ -220,7 +233,7 @@ impl Shard {
     }
 
     /// Takes in a connection whose handshake has been answered. `leftover` came behind its head.
-    fn open(self: &Rc<Self>, stream: TcpStream, leftover: Vec<u8>, accepted: Accepted) {
+    fn open(self: &Rc<Self>, stream: Stream, leftover: Vec<u8>, accepted: Accepted) {
         let Accepted {
             route,
             page,

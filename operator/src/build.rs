@@ -124,10 +124,11 @@ pub struct Desired {
 
 /// All objects that the gateway asks for.
 pub fn build(gateway: &Gateway, site: &Site) -> Desired {
-    let (boot, nats_files) = config_map::boot_file(gateway);
+    let (boot, [nats_files, tls_files]) = config_map::boot_file(gateway);
     let (live, auth_files) = config_map::live_file(gateway);
     let files = pod::Files {
         nats: &nats_files,
+        tls: &tls_files,
         auth: &auth_files,
     };
     let mut draft = Draft::new(gateway, site);

@@ -35,6 +35,7 @@ use crate::{
     logout,
     metrics::{ReasonLabel, ResultLabel},
     probe,
+    stream::{HandshakeError, Stream, TlsStream},
     upgrade::{Accepted, Conditions, Entry, Refusal, accept},
 };
 
@@ -111,10 +112,15 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, turns: 
         };
         let arrival = arrive(shard, peer);
         let _heard_out = match arrival.refusal() {
+            // TLS costs more than whoever is refused is worth.
+            Some(refusal) if shard.tls.is_some() => return Err(refusal.clone().into()),
             Some(refusal) => Some(turns.refused.try_acquire().map_err(|_| refusal.clone())?),
             None => None,
         };
-        let Some(head) = head::read(shard, &stream).await? else {
+        let Some(mut stream) = secured(shard, stream).await? else {
+            return Ok(None);
+        };
+        let Some(head) = head::read(shard, &mut stream).await? else {
             return Ok(None);
         };
         if proxy_protocol::begins(&head) {
@@ -139,7 +145,8 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, turns: 
             return;
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a handshake broke off");
+            let cause: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::debug!(error = cause, "a handshake broke off");
             reason_of(&error)
         }
         Err(_elapsed) => "HandshakeTimeout",
@@ -154,10 +161,26 @@ fn arrive(shard: &Shard, peer: IpAddr) -> Arrival {
     Arrival::new(peer, &shard.gate.admissions, live, shard.epoch.elapsed())
 }
 
+/// The stream that heads come from: with TLS, once that is agreed on. None where the client leaves without a word.
+async fn secured(shard: &Shard, tcp: TcpStream) -> anyhow::Result<Option<Stream>> {
+    let Some(tls) = &shard.tls else {
+        return Ok(Some(Stream::Plain(tcp)));
+    };
+    let config = tls.certificates.current();
+    let mut stream = Box::new(TlsStream::new(tcp, config, tls.scratch.clone())?);
+    match stream.shake_hands().await {
+        Ok(()) => Ok(Some(Stream::Tls(stream))),
+        Err(HandshakeError::Left) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn reason_of(error: &anyhow::Error) -> &'static str {
     let of_proxy = error.downcast_ref().map(ProxyHeaderError::reason);
+    let of_tls = || error.downcast_ref().map(HandshakeError::reason);
     let of_admission = || error.downcast_ref().map(AdmissionRefusal::reason);
-    of_proxy.or_else(of_admission).unwrap_or("BrokenHead")
+    let reason = of_proxy.or_else(of_tls).or_else(of_admission);
+    reason.unwrap_or("BrokenHead")
 }
 
 /// hyper reads the head and writes the answer. Returns the stream with what came behind the head, where something is
@@ -166,7 +189,7 @@ async fn hand_over(
     shard: &Rc<Shard>,
     arrival: Arrival,
     stream: Rewound,
-) -> anyhow::Result<Option<(TcpStream, Vec<u8>, Opening)>> {
+) -> anyhow::Result<Option<(Stream, Vec<u8>, Opening)>> {
     let opening = RefCell::new(None);
     // There is one request on a connection: whatever is answered, it ends or becomes something else.
     let arrival = Cell::new(Some(arrival));
