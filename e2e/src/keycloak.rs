@@ -11,7 +11,7 @@ use crate::{
     port::Port,
     process::{Process, command},
     program::Program,
-    wait::until_true,
+    wait::{SOON, until_true},
 };
 
 /// The realm of tests.
@@ -108,14 +108,30 @@ impl Keycloak {
         self.change_realm(&json!({"defaultSignatureAlgorithm": algorithm}));
     }
 
+    /// Ends all sessions of a user, as an administrator does.
+    pub fn log_out(&self, user: &str) {
+        let found = self.administer(
+            "GET",
+            &format!("/{REALM}/users?exact=true&username={user}"),
+            &Value::Null,
+        );
+        let id = found[0]["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no user {user}: {found}"));
+        self.administer("POST", &format!("/{REALM}/users/{id}/logout"), &Value::Null);
+    }
+
     /// Changes the realm.
     pub fn change_realm(&self, changes: &Value) {
         self.administer("PUT", &format!("/{REALM}"), changes);
     }
 
-    /// Ends it.
+    /// Ends it, and awaits that nobody answers any more.
     pub fn kill(&mut self) {
         self.process.kill();
+        until_true("Keycloak is away", SOON, || {
+            std::net::TcpStream::connect(self.port.address()).is_err()
+        });
     }
 
     /// Asks the API for administrators; what it answers, where that is JSON.
