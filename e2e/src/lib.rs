@@ -9,7 +9,8 @@
 //!   [`keycloak`], [`page`], [`gateway`], [`local`].
 //! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it; [`kubernetes`], a whole cluster
 //!   with nodes.
-//! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`chromium`], [`http`].
+//! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`chromium`], [`http`];
+//!   [`swarm`], a thousand of them.
 //! - What the kernel tells of a process: [`resources`].
 
 // A harness fails as a test fails: it panics with a sentence, and returns plain values otherwise.
@@ -65,6 +66,8 @@ pub mod wscat;
 pub mod websocat;
 
 pub mod chromium;
+
+pub mod swarm;
 
 pub mod http;
 

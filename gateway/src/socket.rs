@@ -2,6 +2,7 @@
 
 mod inbound;
 mod outbound;
+mod turn;
 
 use std::{
     io,
@@ -14,7 +15,8 @@ use std::{
 use bytes::Bytes;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use self::inbound::Stalled;
+pub use self::turn::Turn;
+use self::{inbound::Stalled, turn::Waiting};
 use crate::{
     clock::Tick,
     config::Route,
@@ -30,6 +32,9 @@ use crate::{
 
 /// What one read takes at most; the shard's scratch buffer.
 pub const READ_BYTES_MAX: usize = 64 << 10;
+
+/// A read of so many bytes is worth a look at the clock: they may be a thousand frames.
+const READ_COSTS: usize = 4 << 10;
 
 /// How many reads a connection gets before the others of its shard get theirs.
 const READS_PER_POLL_MAX: usize = 8;
@@ -77,6 +82,8 @@ struct Extras {
     queues: Vec<QueueProgress>,
     /// What could not go on, with the input behind it. Nothing is read meanwhile.
     stalled: Option<Stalled>,
+    /// What its last turn has left, until the next.
+    waiting: Option<Waiting>,
     /// Why the gateway has said close.
     closing: Option<CloseCause>,
 }
@@ -103,6 +110,8 @@ pub struct Surroundings<'a> {
     pub nats: &'a NatsHandle,
     /// The time.
     pub now: Tick,
+    /// What it has done of its turn.
+    pub turn: Turn,
     /// Who this is.
     pub client: ClientId,
 }
@@ -178,7 +187,11 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
-        self.outbox.bytes() + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
+        let waiting = self.waiting().map_or(0, |waiting| waiting.rest.len());
+        self.outbox.bytes()
+            + self.session.held_bytes()
+            + stalled.map_or(0, Stalled::bytes)
+            + waiting
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -193,7 +206,8 @@ impl Connection {
         }
         loop {
             self.resume(around);
-            let read = self.read(cx, scratch, around);
+            self.take_turn(around);
+            self.read(cx, scratch, around);
             self.poll_flush(cx);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
@@ -210,10 +224,6 @@ impl Connection {
             if self.can_resume(around) {
                 continue;
             }
-            if read == ReadProgress::MoreWaits {
-                // Others of the shard first.
-                cx.waker().wake_by_ref();
-            }
             return Poll::Pending;
         }
     }
@@ -223,18 +233,13 @@ impl Connection {
         self.process(&mut input, around);
     }
 
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut [u8],
-        around: &mut Surroundings<'_>,
-    ) -> ReadProgress {
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], around: &mut Surroundings<'_>) {
         for _ in 0..READS_PER_POLL_MAX {
-            if self.ended.is_some() || self.is_stalled() {
-                return ReadProgress::Pending;
+            if self.ended.is_some() || self.is_stalled() || self.waits_for_turn() {
+                return;
             }
             match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return ReadProgress::Pending,
+                Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.ended = Some(self.lost()),
             }
@@ -242,12 +247,18 @@ impl Connection {
                 Ok(0) => self.ended = Some(self.lost()),
                 Ok(read) => {
                     self.process(scratch.get_mut(..read).unwrap_or_default(), around);
+                    if read >= READ_COSTS && around.turn.is_late() {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.ended = Some(self.lost()),
             }
         }
-        ReadProgress::MoreWaits
+        // There may be more, but others come first.
+        if self.ended.is_none() && !self.is_stalled() && !self.waits_for_turn() {
+            self.wait_for_turn(&[]);
+        }
     }
 
     /// The end of a socket that broke: what the gateway meant by it where it had said close.
@@ -333,15 +344,6 @@ impl Connection {
             generation: self.generation,
         }
     }
-}
-
-/// How far reading got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadProgress {
-    /// The socket has nothing more, or nothing more is wanted of it now.
-    Pending,
-    /// There may be more, but others come first.
-    MoreWaits,
 }
 
 /// A frame to queue now.
