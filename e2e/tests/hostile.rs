@@ -138,8 +138,11 @@ fn honest_clients_do_not_notice_hostile_ones() {
 
 type Attack = fn(&Target<'_>);
 
+/// Reasons, and how often each must have been counted.
+type Counts = [(&'static str, u64)];
+
 /// Each attack, and what of it the gateway must have counted, exactly.
-const ATTACKS: &[(&str, Attack, &[(&str, u64)])] = &[
+const ATTACKS: &[(&str, Attack, &Counts)] = &[
     (
         "2,000 heads a byte at a time",
         attacks::slow_heads,
