@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
-use wsgateway_crds::value::Role;
+use wsgateway_crds::value::{PathMatch, Role, TemplateValues, query_value};
 
 /// The claims of a verified token. Only [`Trust::verify`](crate::Trust::verify) makes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,4 +59,30 @@ impl Claims {
 fn holds(list: Option<&Value>, text: &str) -> bool {
     let mut items = list.and_then(Value::as_array).into_iter().flatten();
     items.any(|item| item.as_str() == Some(text))
+}
+
+/// What a request has for the subjects of its route.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestValues<'a> {
+    /// Of its path.
+    pub path: &'a PathMatch<'a>,
+    /// Its query, behind the question mark.
+    pub query: &'a str,
+    /// Of its token, where it has one.
+    pub claims: Option<&'a Claims>,
+}
+
+impl TemplateValues for RequestValues<'_> {
+    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.path.get(name)
+    }
+
+    /// A parameter that stands twice has no value: which one was meant cannot be known.
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        query_value(self.query, name)
+    }
+
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.claims?.text(name)
+    }
 }

@@ -13,7 +13,8 @@ mod auth;
 use std::{net::SocketAddr, path::PathBuf};
 
 pub use self::auth::{
-    Access, Auth, Authorization, HmacAlgorithm, KeySource, Provider, TokenSource,
+    Access, Auth, Authorization, BackchannelLogout, ExpiryWarning, HmacAlgorithm, KeySource,
+    Provider, TokenSource,
 };
 
 use serde::{Deserialize, Serialize};
@@ -317,6 +318,10 @@ pub enum FromClient {
     Publish {
         /// The subject, without wildcards.
         subject: Template,
+        /// What it asks of a token beside what the route does. Who lacks it gets messages, but is closed with 4403
+        /// when it sends one. Its `access` is always `Token`.
+        #[serde(default, skip_serializing_if = "Authorization::is_default")]
+        authorization: Authorization,
     },
     /// It is dropped.
     Discard,

@@ -21,8 +21,9 @@ mod status;
 mod websocket;
 
 pub use auth::{
-    Access, Auth, Authorization, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef, Oidc, OnExpiry,
-    Provider, ProviderType, SecretKeyRef, TokenSource, TokenSourceType,
+    Access, Auth, Authorization, BackchannelLogout, CookieSource, Hmac, HmacAlgorithm, Jwks,
+    KeysRef, Oidc, OnExpiry, Provider, ProviderType, PublishAuthorization, SecretKeyRef,
+    TokenSource, TokenSourceType,
 };
 pub use exposure::{
     Affinity, Buffering, CertManagerTls, Exposure, ExposureType, HttpRoute, Ingress, IssuerKind,
@@ -141,6 +142,10 @@ pub const NAME_BYTES_MAX: usize = 40;
 #[schemars(transform = Rule::new(
     "has(self.auth) || !self.routes.exists(r, has(r.authorization))",
     "routes must not have authorization without auth: nobody would be asked for a token"
+))]
+#[schemars(transform = Rule::new(
+    "has(self.auth) || !self.routes.exists(r, has(r.fromClient.publish) && has(r.fromClient.publish.authorization))",
+    "routes must not have fromClient.publish.authorization without auth: nobody would be asked for a token"
 ))]
 pub struct WsGatewaySpec {
     /// How many gateways serve, each with the same routes. A client is on one of them; a message from NATS

@@ -10,7 +10,7 @@
 //! - [`exchange`]: what the NATS side and the shards say to each other;
 //! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
-//!   operator's, which becomes no connection), [`auth`] (whose it is), [`page`] (where connections come from), [`session`]
+//!   operator's, which becomes no connection), [`auth`] (whose it is), [`logout`] (whose is over), [`page`] (where connections come from), [`session`]
 //!   (protocol state) and [`outbox`] (what is still to be sent), all free of IO;
 //! - [`socket`], the only socket IO;
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
@@ -32,6 +32,7 @@ pub mod shard;
 
 pub mod auth;
 pub mod hub;
+pub mod logout;
 pub mod outbox;
 pub mod page;
 pub mod probe;

@@ -127,6 +127,10 @@ pub enum CloseCause {
     ProbeMessage,
     /// The token that it was opened with has expired, or is about to.
     TokenExpired,
+    /// The issuer has ended the session of its token.
+    LoggedOut,
+    /// It sent a message, and its token does not allow it to publish.
+    PublishDenied,
 }
 
 impl CloseCause {
@@ -147,7 +151,9 @@ impl CloseCause {
             Self::Draining | Self::RouteChanged => 1012,
             Self::OutOfMemory | Self::NatsUnavailable => 1013,
             // Of those that are free for applications, the one that means what HTTP's 401 does.
-            Self::TokenExpired => 4401,
+            Self::TokenExpired | Self::LoggedOut => 4401,
+            // Likewise 403.
+            Self::PublishDenied => 4403,
         }
     }
 
@@ -171,6 +177,8 @@ impl CloseCause {
             Self::CloseTimeout => "CloseTimeout",
             Self::ProbeMessage => "ProbeMessage",
             Self::TokenExpired => "TokenExpired",
+            Self::LoggedOut => "LoggedOut",
+            Self::PublishDenied => "PublishDenied",
         }
     }
 }

@@ -8,6 +8,7 @@ mod change;
 mod fanout;
 mod head;
 mod line;
+mod logout;
 mod round;
 mod sweep;
 
@@ -34,11 +35,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::Terms,
     clock::Tick,
     config::{LiveConfig, Route},
     deflate::Codec,
     exchange::{ClientId, ConnectionKey, ShardId, ShardOutlet, ToNats, ToShard},
     hub::Hub,
+    logout::Logouts,
     metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
     nats::NatsHandle,
     outbox::OutboxLimits,
@@ -65,6 +68,8 @@ pub struct ShardParts {
     pub gate: Arc<Gate>,
     /// The places that descriptors allow.
     pub connections_max: usize,
+    /// The sessions that were ended.
+    pub logouts: Arc<Logouts>,
     /// What is counted.
     pub metrics: Metrics,
     /// When the process began.
@@ -83,6 +88,7 @@ pub struct Shard {
     nats: NatsHandle,
     gate: Arc<Gate>,
     connections_max: usize,
+    logouts: Arc<Logouts>,
     metrics: Metrics,
     epoch: Instant,
     heartbeat: Arc<AtomicU64>,
@@ -156,6 +162,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         nats: parts.nats,
         gate: parts.gate,
         connections_max: parts.connections_max,
+        logouts: parts.logouts,
         metrics: parts.metrics,
         epoch: parts.epoch,
         heartbeat: parts.heartbeat,
@@ -187,6 +194,7 @@ impl Shard {
                 () = wait_for(&mut drained) => return,
             };
             let Some(mut message) = message else { return };
+            let mut ended = Vec::new();
             // A round is all that has arrived; what is not a publication ends it.
             loop {
                 match message {
@@ -200,6 +208,7 @@ impl Shard {
                         self.reload(live);
                         handover.taken();
                     }
+                    ToShard::LogOut(session) => ended.push(session),
                     ToShard::Drain => drained = Some(spawn_local(self.clone().drain())),
                 }
                 match outlet.receiver.try_recv() {
@@ -207,6 +216,7 @@ impl Shard {
                     Err(_) => break,
                 }
             }
+            self.log_out(&ended);
             if !round.waits_for_more() {
                 self.fan_out(&outlet, &mut round).await;
             }
@@ -225,7 +235,7 @@ impl Shard {
             patterns,
             publish,
             window,
-            expires_at,
+            terms,
             permit,
         } = accepted;
         let now = self.now();
@@ -236,15 +246,20 @@ impl Shard {
         };
         let generation = state.next_generation;
         state.next_generation = generation.wrapping_add(1);
-        let expires = expires_at.map(|at| Tick::at(self.epoch, at));
+        let expires = terms.map(|terms| Tick::at(self.epoch, terms.expires_at));
         let session = Session::new(now, &route.session, generation)
             .with_compression(window)
             .until(expires);
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
-        let outdated = state.outdated(at, &route, page.as_ref());
+        let is_over = |terms: &Terms| terms.login.is_some_and(|login| self.logouts.covers(&login));
+        let outdated = match terms.as_ref().is_some_and(is_over) {
+            true => Some(CloseCause::LoggedOut),
+            false => state.outdated(at, &route, page.as_ref()),
+        };
         let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
-            .with_extras(publish, &queues);
+            .with_extras(publish, &queues)
+            .with_terms(terms, self.epoch);
         connection.page = page.map(|page| state.pages.enter(page));
         let slot = state.connections.insert(connection) as u32;
         state.slots = state.slots.max(slot + 1);

@@ -10,6 +10,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -18,11 +19,13 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 pub use self::turn::Turn;
 use self::{inbound::Stalled, turn::Waiting};
 use crate::{
+    auth::Terms,
     clock::Tick,
     config::Route,
     deflate::{Codec, Compression},
     exchange::{ClientId, ConnectionKey, QueueId},
     frame::{encode, header::Opcode},
+    logout::Login,
     nats::NatsHandle,
     outbox::{Frame, FrameClass, Outbox, OutboxLimits},
     page::PageId,
@@ -86,6 +89,12 @@ struct Extras {
     waiting: Option<Waiting>,
     /// Why the gateway has said close.
     closing: Option<CloseCause>,
+    /// When its client is to be told that its token expires.
+    warn_at: Option<Tick>,
+    /// Which logouts end it.
+    login: Option<Login>,
+    /// Its token does not allow it to publish.
+    may_not_publish: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +175,58 @@ impl Connection {
             }));
         }
         self
+    }
+
+    /// What it is held to by its token, beside the end of its time. Most tokens ask for nothing more.
+    #[must_use]
+    pub fn with_terms(mut self, terms: Option<Terms>, epoch: Instant) -> Self {
+        let Some(Terms {
+            expires_at: _,
+            warn_at,
+            login,
+            may_publish,
+        }) = terms
+        else {
+            return self;
+        };
+        if warn_at.is_some() || login.is_some() || !may_publish {
+            let extras = self.extras.get_or_insert_default();
+            extras.warn_at = warn_at.map(|at| Tick::at(epoch, at));
+            extras.login = login;
+            extras.may_not_publish = !may_publish;
+        }
+        self
+    }
+
+    /// Which logouts end it, where any do.
+    pub fn login(&self) -> Option<&Login> {
+        self.extras.as_ref()?.login.as_ref()
+    }
+
+    /// Tells its client, once, that its token expires.
+    fn warn(&mut self, around: &mut Surroundings<'_>) {
+        let extras = self.extras.as_mut();
+        let is_due = |at: &mut Tick| around.now >= *at;
+        let due = extras.and_then(|extras| extras.warn_at.take_if(is_due));
+        let Some(warning) = around
+            .route
+            .expiry_warning
+            .clone()
+            .filter(|_| due.is_some())
+        else {
+            return;
+        };
+        if !self.is_open() {
+            return;
+        }
+        around.counts.sent += 1;
+        around.counts.sent_bytes += warning.len() as u64;
+        let was_empty = self.outbox.is_empty();
+        self.outbox
+            .push_unlimited(frame(warning, around.now, FrameClass::Ordered));
+        if was_empty {
+            self.flush();
+        }
     }
 
     /// Whether messages may be queued for it.
@@ -281,6 +342,7 @@ impl Connection {
 
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
+        self.warn(around);
         let waiting = self.outbox.waiting_since();
         match self
             .session

@@ -3,12 +3,11 @@
 //! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
 
 use std::{
-    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::Engine;
@@ -19,17 +18,19 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
+use wsgateway_auth::{RequestValues, judge};
 use wsgateway_crds::{
     config::FromClient,
     report::{PROBE_SUBPROTOCOL, REASON_HEADER},
-    value::{PathMatch, TemplateValues, ValueError},
+    value::ValueError,
 };
 
 use crate::{
-    auth::{AuthRefusal, Identity},
+    auth::{AuthRefusal, Identity, Terms},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
+    logout::Logouts,
     page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
 };
@@ -107,8 +108,8 @@ pub struct Accepted {
     pub publish: Option<Arc<str>>,
     /// What its messages are compressed with, where that was agreed on.
     pub window: Option<Window>,
-    /// When it is closed, since its token expires.
-    pub expires_at: Option<Instant>,
+    /// What it is held to by its token, where it has one.
+    pub terms: Option<Terms>,
     /// Its place.
     pub permit: Permit,
 }
@@ -126,6 +127,8 @@ pub struct Conditions<'a> {
     pub nats_connected: bool,
     /// The time since the process began.
     pub age: Duration,
+    /// The sessions that were ended.
+    pub logouts: &'a Logouts,
 }
 
 /// Why a request does not become a WebSocket.
@@ -289,10 +292,19 @@ pub async fn accept<B>(
         return Err(full);
     }
     let query = request.uri().query().unwrap_or_default();
-    let identity = match &conditions.live.auth {
+    let mut identity = match &conditions.live.auth {
         Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
         None => None,
     };
+    if let Some(Identity { claims, terms }) = &mut identity {
+        if terms
+            .login
+            .is_some_and(|login| conditions.logouts.covers(&login))
+        {
+            return Err(AuthRefusal::LoggedOut.into());
+        }
+        terms.may_publish = judge(&route.publish_authorization, claims).is_ok();
+    }
     let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
@@ -305,7 +317,7 @@ pub async fn accept<B>(
         patterns,
         publish,
         window: compression.map(|agreement| agreement.window),
-        expires_at: identity.map(|identity| identity.expires_at),
+        terms: identity.map(|identity| identity.terms),
         permit,
     };
     Ok((Entry::Connection(accepted), response))
@@ -422,28 +434,6 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, 
     Err(Refusal::Origin(origin.chars().take(100).collect()))
 }
 
-/// The request's values for templates.
-struct Values<'a> {
-    path: PathMatch<'a>,
-    query: &'a str,
-    identity: Option<&'a Identity>,
-}
-
-impl TemplateValues for Values<'_> {
-    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.path.get(name)
-    }
-
-    /// A parameter that stands twice has no value: which one was meant cannot be known.
-    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        wsgateway_crds::value::query_value(self.query, name)
-    }
-
-    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.identity?.claims.text(name)
-    }
-}
-
 type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
 
 fn subjects(
@@ -452,10 +442,11 @@ fn subjects(
     query: &str,
     identity: Option<&Identity>,
 ) -> Result<Subjects, Refusal> {
-    let values = Values {
-        path: route.path.matches(path).unwrap_or_default(),
+    let path = route.path.matches(path).unwrap_or_default();
+    let values = RequestValues {
+        path: &path,
         query,
-        identity,
+        claims: identity.map(|identity| &identity.claims),
     };
     let render = |subject: &RouteSubject| match &subject.fixed {
         Some(pattern) => Ok(pattern.clone()),
@@ -471,7 +462,11 @@ fn subjects(
         .collect::<Result<_, _>>()?;
     let publish = match (&route.publish_fixed, &route.from_client) {
         (Some(subject), _) => Some(subject.clone()),
-        (None, FromClient::Publish { subject }) => Some(subject.render(&values)?.shared()),
+        // Who may not publish need not have the claims for it.
+        (None, FromClient::Publish { .. }) if identity.is_some_and(|it| !it.terms.may_publish) => {
+            None
+        }
+        (None, FromClient::Publish { subject, .. }) => Some(subject.render(&values)?.shared()),
         _ => None,
     };
     Ok((patterns, publish))

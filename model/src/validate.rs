@@ -176,12 +176,17 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
     } = gateway.spec;
     let has_auth = auth.is_some();
     let auth = auth
-        .map(|auth| auth::auth(auth, findings).ok_or(()))
+        .map(|auth| {
+            let logout_subject = format!("wsgateway.{namespace}.{name}.logout");
+            auth::auth(auth, &logout_subject, findings).ok_or(())
+        })
         .transpose();
     let (paths, routes) = route::routes(routes, has_auth, findings);
     let nats = nats::nats(nats, findings);
     let (auth, auth_files) = auth.ok().flatten().unzip();
     let live = live::live(websocket, limits, rollout, (auth, routes), findings);
+    let logout_paths = live.iter().flat_map(exposure::logout_paths);
+    let paths = paths.map(|paths| paths.into_iter().chain(logout_paths).collect());
     let exposed = exposure::exposure(&name, exposure, paths, findings);
     let scaling = scaling
         .map(|scaling| scaling::scaling(scaling, findings).ok_or(()))

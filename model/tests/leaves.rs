@@ -300,6 +300,45 @@ const ROWS: &[Row] = &[
         &[("/auth/onExpiry", "{jitter: 1m}")],
     ),
     (
+        "auth.onExpiry.warnBefore",
+        OIDC,
+        &[("/auth/onExpiry", "{warnBefore: 1m}")],
+    ),
+    (
+        "auth.onExpiry.warning",
+        &[OIDC[0], ("/auth/onExpiry", "{warnBefore: 1m}")],
+        &[("/auth/onExpiry/warning", "soon")],
+    ),
+    (
+        "auth.providers[].oidc.backchannelLogout",
+        OIDC,
+        &[("/auth/providers/0/oidc/backchannelLogout", "Enabled")],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.anyRole[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{anyRole: ['realm:a']}",
+        )],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.groups[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{groups: [a]}",
+        )],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.scopes[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{scopes: [a]}",
+        )],
+    ),
+    (
         "routes[].authorization.access",
         OIDC,
         &[("/routes/0/authorization", "{access: Anonymous}")],

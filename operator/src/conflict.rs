@@ -1,6 +1,9 @@
 //! Two `WsGateways` with one host and path: the older keeps it. Pure.
 
-use wsgateway_crds::v1alpha1::{ExposureType, WsGateway};
+use wsgateway_crds::{
+    report::LOGOUT_PATH,
+    v1alpha1::{BackchannelLogout, ExposureType, WsGateway},
+};
 use wsgateway_nginx_ingress::value::LocationPath;
 
 /// A host and path that an older `WsGateway` has.
@@ -108,8 +111,10 @@ fn shared_host<'a>(one: &'a WsGateway, other: &WsGateway) -> Option<Option<&'a s
 fn shared_path(one: &WsGateway, other: &WsGateway) -> Option<String> {
     let paths = |gateway: &WsGateway| -> Vec<LocationPath> {
         let routes = gateway.spec.routes.iter();
-        routes
-            .filter_map(|route| LocationPath::new(&route.path).ok())
+        let paths = routes.map(|route| route.path.clone());
+        paths
+            .chain(logout_paths(gateway))
+            .filter_map(|path| LocationPath::new(&path).ok())
             .collect()
     };
     let others = paths(other);
@@ -117,6 +122,16 @@ fn shared_path(one: &WsGateway, other: &WsGateway) -> Option<String> {
         .into_iter()
         .find(|path| others.iter().any(|other| path.is_ambiguous_with(other)))
         .map(|path| path.to_string())
+}
+
+/// Where issuers send logout tokens. Two gateways cannot both get them.
+fn logout_paths(gateway: &WsGateway) -> impl Iterator<Item = String> {
+    let providers = gateway.spec.auth.iter().flat_map(|auth| &auth.providers);
+    let enabled = providers.filter(|provider| {
+        let oidc = provider.oidc.as_ref();
+        oidc.is_some_and(|oidc| oidc.backchannel_logout == BackchannelLogout::Enabled)
+    });
+    enabled.map(|provider| format!("{LOGOUT_PATH}{}", provider.name))
 }
 
 #[cfg(test)]

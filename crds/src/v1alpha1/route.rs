@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    auth::Authorization,
+    auth::{Authorization, PublishAuthorization},
     schema::{self, Rule, SizeText},
     websocket::Compression,
 };
@@ -12,6 +12,15 @@ use super::{
 /// One path and what happens on it.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = Rule::new(
+    "!self.path.startsWith('/.wsgateway/')",
+    "path must not begin with /.wsgateway/: what is there is the gateways' own"
+).at("path"))]
+#[schemars(transform = Rule::new(
+    "!has(self.authorization) || self.authorization.access != 'Anonymous' || !has(self.fromClient.publish) || \
+     !has(self.fromClient.publish.authorization)",
+    "fromClient.publish.authorization must not be set where authorization.access is Anonymous: nobody has a token"
+).at("fromClient"))]
 pub struct Route {
     /// Its name, in metrics and logs: a-z, 0-9 and -. Example: `name: notifications`
     #[schemars(
@@ -104,6 +113,11 @@ pub struct Publish {
     /// answered with 400, and a claim with 403; `{path.x|percent}` encodes it instead. Example: `subject: "rooms.{path.room}"`
     #[schemars(schema_with = "schema::template")]
     pub subject: String,
+    /// What publishing asks of a client's token beside what the route does, where `auth` is set. Who lacks it connects
+    /// and gets messages; the first message that it sends closes it with 4403. Default: whoever may connect may
+    /// publish. Example: `authorization: {anyRole: ["realm:editor"]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<PublishAuthorization>,
 }
 
 /// Where messages for a client come from.

@@ -279,6 +279,26 @@ impl Template {
         Ok(Pattern(text.into()))
     }
 
+    /// The template with a token's claims filled in, and what a request would give as it stands: to be shown.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render), for claims.
+    pub fn show_with_claims(&self, values: &dyn TemplateValues) -> Result<String, ValueError> {
+        let show = |token: &Token| match token {
+            Token::Value {
+                source: source @ ValueSource::Claims,
+                name,
+                percent,
+            } => {
+                let mut text = String::new();
+                push_value(&mut text, *source, name, *percent, values).map(|()| text)
+            }
+            token => Ok(token.to_string()),
+        };
+        let tokens: Result<Vec<_>, _> = self.tokens.iter().map(show).collect();
+        Ok(tokens?.join("."))
+    }
+
     /// The pattern itself, where no token comes from the request.
     #[must_use]
     pub fn as_pattern(&self) -> Option<Pattern> {

@@ -16,9 +16,9 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wsgateway_auth::KeySet;
 use wsgateway_crds::config::{KeySource, Provider};
+use wsgateway_issuer::{FetchError, Fetched, Fetcher};
 
 use super::{
-    fetch::{Fetched, Fetcher},
     metrics::{AuthMetrics, IssuerMetrics},
     part,
 };
@@ -257,7 +257,7 @@ impl Task {
         // A lookup that comes later may mean a key that this fetch is too early for.
         let asked = self.lookups.lock().count;
         let result = timeout(FETCH_TIMEOUT, self.fetcher.fetch()).await;
-        let result = result.unwrap_or(Err(super::fetch::FetchError::Timeout));
+        let result = result.unwrap_or(Err(FetchError::Timeout));
         let provider = &self.name;
         match &result {
             Ok(Fetched { keys, .. }) => {

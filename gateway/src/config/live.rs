@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use wsgateway_crds::{
     config::{
         self as file, Access, Authorization, CompressionMode, FromClient, Payload, SlowConsumer,
@@ -14,6 +15,7 @@ use super::{ConfigError, rules};
 use crate::{
     auth::{Auth, keyring::Keyring},
     exchange::{QueueId, QueueStatus},
+    frame::{encode, header::Opcode},
     outbox::OutboxLimits,
     session::SessionLimits,
 };
@@ -60,8 +62,13 @@ pub struct Route {
     pub payload: Payload,
     /// What it asks of a token, where one is asked for.
     pub authorization: Authorization,
-    /// Whose tokens it believes: without names and leeways, which end no connection. Empty where everyone may connect.
+    /// What publishing asks of a token beside that.
+    pub publish_authorization: Authorization,
+    /// Whose tokens it believes: without what ends no connection: names, leeways, and whether they may end sessions.
+    /// Empty where everyone may connect.
     pub issuers: Vec<file::Provider>,
+    /// The frame that tells a client that its token expires, where clients are told.
+    pub expiry_warning: Option<Bytes>,
     /// What its sessions are held to.
     pub session: SessionLimits,
     /// The smallest payload that is compressed for clients that can inflate it, in bytes. `None`: compression is
@@ -128,6 +135,7 @@ impl Route {
         self.issuers.is_empty()
             || (!old.issuers.is_empty()
                 && self.authorization == old.authorization
+                && self.publish_authorization == old.publish_authorization
                 && old
                     .issuers
                     .iter()
@@ -138,7 +146,7 @@ impl Route {
 /// The template of a publishing route whose values were taken from the request.
 fn publish_template(from_client: &FromClient) -> Option<&Template> {
     match from_client {
-        FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
+        FromClient::Publish { subject, .. } if subject.as_pattern().is_none() => Some(subject),
         _ => None,
     }
 }
@@ -255,13 +263,22 @@ fn route(
             Access::Token => issuers(auth),
             Access::Anonymous => Vec::new(),
         },
+        publish_authorization: match from_client {
+            FromClient::Publish { authorization, .. } => authorization.clone(),
+            _ => Authorization::default(),
+        },
+        expiry_warning: auth
+            .and_then(|auth| auth.expiry_warning.as_ref())
+            .map(|warning| encode(Opcode::Text, warning.message.as_bytes())),
         session: SessionLimits {
             message_bytes_max,
             ..session
         },
         compress_bytes_min: compress_bytes_min(own_compression.unwrap_or(compression)),
         publish_fixed: match from_client {
-            FromClient::Publish { subject } => subject.as_pattern().as_ref().map(Pattern::shared),
+            FromClient::Publish { subject, .. } => {
+                subject.as_pattern().as_ref().map(Pattern::shared)
+            }
             _ => None,
         },
         from_client: from_client.clone(),
@@ -284,6 +301,7 @@ fn issuers(auth: Option<&file::Auth>) -> Vec<file::Provider> {
     let issuers = providers.map(|provider| file::Provider {
         name: String::new(),
         leeway: value::Duration::from_secs(0),
+        backchannel_logout: file::BackchannelLogout::Disabled,
         ..provider.clone()
     });
     issuers.collect()

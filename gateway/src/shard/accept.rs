@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     exchange::ToNats,
+    logout,
     metrics::{ReasonLabel, ResultLabel},
     probe,
     upgrade::{Accepted, Conditions, Entry, Refusal, accept},
@@ -150,7 +151,13 @@ async fn answer(
         connections_max: shard.connections_max.min(live.connections_max as usize),
         nats_connected: shard.nats.is_connected(),
         age: shard.epoch.elapsed(),
+        logouts: &shard.logouts,
     };
+    if let Some(provider) = logout::provider(&live, request.uri().path()) {
+        let provider = provider.to_owned();
+        let (logouts, age) = (&shard.logouts, conditions.age);
+        return Ok(logout::answer(logouts, &live, &provider, request, age).await);
+    }
     Ok(match accept(&request, conditions).await {
         Ok((Entry::Connection(accepted), response)) => {
             let hold = Hold::new(shard, &accepted.patterns);

@@ -78,6 +78,9 @@ impl Connection {
                 let bytes = self.echo_frame(kind, payload, around);
                 self.echo(frame(bytes, around.now, FrameClass::Ordered), around);
             }
+            FromClient::Publish { .. } if self.may_not_publish() => {
+                self.close(CloseCause::PublishDenied, "", around.now);
+            }
             FromClient::Publish { .. } => {
                 let subject = self
                     .extras
@@ -90,6 +93,12 @@ impl Connection {
             FromClient::Discard => {}
             FromClient::Reject => self.close(CloseCause::MessageRejected, "", around.now),
         }
+    }
+
+    fn may_not_publish(&self) -> bool {
+        self.extras
+            .as_ref()
+            .is_some_and(|extras| extras.may_not_publish)
     }
 
     /// A message as it goes back: compressed where it came so, else where compressing it pays.

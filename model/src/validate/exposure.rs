@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
+    config::{Auth, Live},
+    report::LOGOUT_PATH,
     v1alpha1::{
         self, CertManagerTls, ExposureType, IssuerRef, SecretTls, SelfSignedTls, SizeText, TlsType,
     },
@@ -127,6 +129,12 @@ pub(super) fn exposure(
         entrance: entrance?,
         controller,
     })
+}
+
+/// Where issuers send logout tokens: behind the routes, which come first wherever one path is shown.
+pub(super) fn logout_paths(live: &Live) -> impl Iterator<Item = LocationPath> {
+    let issuers = live.auth.iter().flat_map(Auth::that_log_out);
+    issuers.filter_map(|issuer| LocationPath::new(&format!("{LOGOUT_PATH}{}", issuer.name)).ok())
 }
 
 fn ingress(spec: v1alpha1::Ingress, findings: &mut Findings<'_>) -> Option<Entrance> {
