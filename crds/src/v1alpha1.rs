@@ -7,6 +7,7 @@
 //! that the API server and `wsgw lint` refuse with the same sentence.
 
 mod auth;
+mod client_address;
 mod exposure;
 mod limits;
 mod monitoring;
@@ -25,12 +26,13 @@ pub use auth::{
     KeysRef, Oidc, OnExpiry, Provider, ProviderType, PublishAuthorization, SecretKeyRef,
     TokenSource, TokenSourceType,
 };
+pub use client_address::{ClientAddress, ClientAddressType};
 pub use exposure::{
     Affinity, Buffering, CertManagerTls, Exposure, ExposureType, HttpRoute, Ingress, IssuerKind,
     IssuerRef, LoadBalancer, ParentRef, SecretTls, SelfSignedTls, StatusPage, Tls, TlsType,
     Upstream,
 };
-pub use limits::{Limits, Outbox};
+pub use limits::{Limits, Outbox, PerAddress, PerConnection, PerUser};
 pub use monitoring::{DashboardMode, MetricsMode, Monitoring, RulesMode};
 pub use nats::{
     CaRef, CaRefKind, Credentials, CredentialsType, JetStreamApi, KeyRef, Nats, NatsTls, SecretRef,
@@ -138,6 +140,10 @@ pub const NAME_BYTES_MAX: usize = 40;
      !('*' in self.websocket.allowedOrigins)",
     "auth.tokenSources must not hold Cookie while websocket.allowedOrigins holds *: any page could connect in its \
      visitor's name"
+))]
+#[schemars(transform = Rule::new(
+    "has(self.auth) || self.limits.perUser.connections == 0",
+    "limits.perUser must not be set without auth: nobody would be known"
 ))]
 #[schemars(transform = Rule::new(
     "has(self.auth) || !self.routes.exists(r, has(r.authorization))",

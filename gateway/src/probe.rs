@@ -122,7 +122,7 @@ fn answer(session: &mut Session, mut input: &mut [u8]) -> Vec<u8> {
                 answer.extend_from_slice(&frame);
                 continue;
             }
-            Event::Pong(_) => continue,
+            Event::Pong(_) | Event::Fragment => continue,
             Event::Message(..) | Event::Violation(CloseCause::MessageTooBig) => {
                 CloseCause::ProbeMessage
             }

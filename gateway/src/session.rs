@@ -57,7 +57,7 @@ enum Phase {
     Open,
     /// A close frame has been queued; the peer's is awaited.
     Closing,
-    /// The peer's bytes make no sense, and a close frame says so: what else comes is dropped until it
+    /// The peer's bytes make no sense, or are too many, and a close frame says so: what else comes is dropped until it
     /// hangs up, since closing with unread bytes would reset the connection under the frame.
     Discarding,
     /// Both have said close: the socket ends once the outbox is empty.
@@ -69,6 +69,8 @@ enum Phase {
 pub enum Event<'a> {
     /// A whole message.
     Message(MessageKind, Payload<'a>),
+    /// A part of a message that is not its last.
+    Fragment,
     /// A pong's payload, which may be a receipt.
     Pong(Payload<'a>),
     /// A frame to send at once: the answer to a ping.
@@ -131,6 +133,12 @@ pub enum CloseCause {
     LoggedOut,
     /// It sent a message, and its token does not allow it to publish.
     PublishDenied,
+    /// More frames came in a second than may.
+    TooManyMessages,
+    /// More bytes came in a second than may.
+    TooManyBytes,
+    /// No message came in the time for the first one.
+    NoFirstMessage,
 }
 
 impl CloseCause {
@@ -147,6 +155,9 @@ impl CloseCause {
             | Self::WriteTimeout
             | Self::SlowConsumer
             | Self::ConfigChanged
+            | Self::TooManyMessages
+            | Self::TooManyBytes
+            | Self::NoFirstMessage
             | Self::CloseTimeout => 1008,
             Self::Draining | Self::RouteChanged => 1012,
             Self::OutOfMemory | Self::NatsUnavailable => 1013,
@@ -179,6 +190,9 @@ impl CloseCause {
             Self::TokenExpired => "TokenExpired",
             Self::LoggedOut => "LoggedOut",
             Self::PublishDenied => "PublishDenied",
+            Self::TooManyMessages => "TooManyMessages",
+            Self::TooManyBytes => "TooManyBytes",
+            Self::NoFirstMessage => "NoFirstMessage",
         }
     }
 }
@@ -326,7 +340,13 @@ impl Session {
                     self.last_pong = now;
                     return Some(Event::Pong(payload));
                 }
-                Item::Message(..) | Item::Compressed(..) | Item::Ping(_) => {}
+                Item::Fragment if self.phase == Phase::Open => {
+                    if !was_unfinished {
+                        self.since = now;
+                    }
+                    return Some(Event::Fragment);
+                }
+                Item::Message(..) | Item::Compressed(..) | Item::Ping(_) | Item::Fragment => {}
                 Item::Close(payload) => {
                     if let Some(event) = self.handle_close(payload.as_slice()) {
                         return Some(event);
@@ -399,7 +419,10 @@ impl Session {
             return None;
         }
         self.phase = match cause {
-            CloseCause::ProtocolError => Phase::Discarding,
+            // Of a flood nothing more is even looked at.
+            CloseCause::ProtocolError | CloseCause::TooManyMessages | CloseCause::TooManyBytes => {
+                Phase::Discarding
+            }
             _ => Phase::Closing,
         };
         self.since = now;
@@ -465,6 +488,7 @@ mod tests {
             let text = match event {
                 Event::Message(kind, payload) => format!("{kind:?} {:?}", payload.into_bytes()),
                 Event::Pong(payload) => format!("pong {:?}", payload.into_bytes()),
+                Event::Fragment => "fragment".to_owned(),
                 Event::Answer(frame) => format!("answer {frame:?}"),
                 Event::PeerClosed(frame) => format!("closed {frame:?}"),
                 Event::Violation(cause) => {
@@ -483,7 +507,7 @@ mod tests {
             (vec![&b"\x81\x02hi"[..]], vec![r#"Text b"hi""#]),
             (
                 vec![b"\x01\x01a", b"\x89\x01p", b"\x80\x01b"],
-                vec![r#"answer b"\x8a\x01p""#, r#"Text b"ab""#],
+                vec!["fragment", r#"answer b"\x8a\x01p""#, r#"Text b"ab""#],
             ),
             (
                 vec![b"\x82\x00", b"\x8a\x01x"],
@@ -500,11 +524,17 @@ mod tests {
             (vec![b"\x81\x01\xff", b"\x81\x01x"], vec!["InvalidUtf8"]),
             (
                 vec![b"\x01\x01\xc3", b"\x80\x01\xa9"],
-                vec![r#"Text b"\xc3\xa9""#],
+                vec!["fragment", r#"Text b"\xc3\xa9""#],
             ),
-            (vec![b"\x01\x01\xc3", b"\x80\x00"], vec!["InvalidUtf8"]),
+            (
+                vec![b"\x01\x01\xc3", b"\x80\x00"],
+                vec!["fragment", "InvalidUtf8"],
+            ),
             (vec![b"\x80\x00"], vec!["ProtocolError"]),
-            (vec![b"\x01\x00", b"\x81\x00"], vec!["ProtocolError"]),
+            (
+                vec![b"\x01\x00", b"\x81\x00"],
+                vec!["fragment", "ProtocolError"],
+            ),
             (vec![b"\x82\x65"], vec!["MessageTooBig"]),
             (vec![b"\x81\x03\xffab", b"\x88\x00"], vec!["InvalidUtf8"]),
         ] {

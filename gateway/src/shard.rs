@@ -9,6 +9,7 @@ mod fanout;
 mod head;
 mod line;
 mod logout;
+mod peer;
 mod round;
 mod sweep;
 
@@ -46,6 +47,7 @@ use crate::{
     nats::NatsHandle,
     outbox::OutboxLimits,
     page::Pages,
+    rate::Meter,
     session::{CloseCause, Session},
     socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings, Turn},
     upgrade::{Accepted, Gate},
@@ -237,6 +239,7 @@ impl Shard {
             window,
             terms,
             permit,
+            places,
         } = accepted;
         let now = self.now();
         let mut state = self.state.borrow_mut();
@@ -259,7 +262,8 @@ impl Shard {
         };
         let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
             .with_extras(publish, &queues)
-            .with_terms(terms, self.epoch);
+            .with_terms(terms, self.epoch)
+            .with_limits(places, state.meter(at, now));
         connection.page = page.map(|page| state.pages.enter(page));
         let slot = state.connections.insert(connection) as u32;
         state.slots = state.slots.max(slot + 1);
@@ -433,6 +437,12 @@ impl State {
         self.connections
             .get_mut(key.slot as usize)
             .filter(|connection| connection.generation == key.generation)
+    }
+
+    /// What a new connection to a route, by index, is held to.
+    fn meter(&self, at: usize, now: Tick) -> Option<Meter> {
+        let rates = &self.routes.get(at)?.config.rates;
+        (!rates.is_none()).then(|| Meter::new(rates, now))
     }
 
     /// Does something with a connection and what it needs, and counts the bytes that it then holds.

@@ -1,6 +1,7 @@
 //! The only socket IO: one connection's session, outbox and stream.
 
 mod inbound;
+mod meter;
 mod outbound;
 mod turn;
 
@@ -19,6 +20,7 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 pub use self::turn::Turn;
 use self::{inbound::Stalled, turn::Waiting};
 use crate::{
+    admission::Places,
     auth::Terms,
     clock::Tick,
     config::Route,
@@ -29,6 +31,7 @@ use crate::{
     nats::NatsHandle,
     outbox::{Frame, FrameClass, Outbox, OutboxLimits},
     page::PageId,
+    rate::Meter,
     session::{CloseCause, Due, Session},
     upgrade::Permit,
 };
@@ -95,6 +98,11 @@ struct Extras {
     login: Option<Login>,
     /// Its token does not allow it to publish.
     may_not_publish: bool,
+    /// What it has sent, where its route holds it to something.
+    meter: Option<Box<Meter>>,
+    /// Its places among those of its address and its user, where these are counted.
+    #[expect(dead_code, reason = "held, and given back when dropped")]
+    places: Option<Box<Places>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -291,6 +299,7 @@ impl Connection {
 
     /// The bytes that came with the request head.
     pub fn take_input(&mut self, mut input: Vec<u8>, around: &mut Surroundings<'_>) {
+        self.meter_bytes(input.len(), around);
         self.process(&mut input, around);
     }
 
@@ -307,6 +316,7 @@ impl Connection {
             match self.stream.try_read(scratch) {
                 Ok(0) => self.ended = Some(self.lost()),
                 Ok(read) => {
+                    self.meter_bytes(read, around);
                     self.process(scratch.get_mut(..read).unwrap_or_default(), around);
                     if read >= READ_COSTS && around.turn.is_late() {
                         break;
@@ -343,6 +353,13 @@ impl Connection {
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
         self.warn(around);
+        let now = around.now;
+        let is_silent = self
+            .meter()
+            .is_some_and(|meter| meter.lacks_first_message(now));
+        if is_silent && self.is_open() {
+            return self.close(CloseCause::NoFirstMessage, "", now);
+        }
         let waiting = self.outbox.waiting_since();
         match self
             .session
@@ -350,6 +367,9 @@ impl Connection {
         {
             None => {}
             Some(Due::Ping) => {
+                if let Some(meter) = self.meter() {
+                    meter.expect_pong();
+                }
                 let was_empty = self.outbox.is_empty();
                 let ping = encode(Opcode::Ping, &[]);
                 self.outbox

@@ -3,6 +3,7 @@
 //! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -26,11 +27,12 @@ use wsgateway_crds::{
 };
 
 use crate::{
+    admission::{AdmissionRefusal, Admissions, Places},
     auth::{AuthRefusal, Identity, Terms},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
-    logout::Logouts,
+    logout::{Login, Logouts},
     page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
 };
@@ -48,6 +50,8 @@ pub struct Gate {
     draining: AtomicBool,
     /// Probes have no place among the connections.
     probes: Allowance,
+    /// Handshakes, and the connections of each address and user.
+    admissions: Admissions,
 }
 
 /// A place among the open connections, given back when dropped.
@@ -90,7 +94,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub enum Entry {
     /// A client's connection.
-    Connection(Accepted),
+    Connection(Box<Accepted>),
     /// The operator's question whether clients come in.
     Probe,
 }
@@ -112,6 +116,8 @@ pub struct Accepted {
     pub terms: Option<Terms>,
     /// Its place.
     pub permit: Permit,
+    /// Its places among those of its address and its user.
+    pub places: Places,
 }
 
 /// What the checks need to know beside the request.
@@ -129,6 +135,8 @@ pub struct Conditions<'a> {
     pub age: Duration,
     /// The sessions that were ended.
     pub logouts: &'a Logouts,
+    /// Whom the request comes from, as far as its connection tells.
+    pub peer: IpAddr,
 }
 
 /// Why a request does not become a WebSocket.
@@ -172,6 +180,9 @@ pub enum Refusal {
     /// 503.
     #[error("the route's queue cannot be served: {0:?}")]
     QueueUnavailable(QueueState),
+    /// 429: there are enough of its kind.
+    #[error(transparent)]
+    Admission(#[from] AdmissionRefusal),
     /// 429.
     #[error("too many probes; come back in {} ms", .0.as_millis())]
     TooManyProbes(Duration),
@@ -194,6 +205,7 @@ impl Refusal {
             Self::TooManyConnections(_) => "TooManyConnections",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::QueueUnavailable(_) => "QueueUnavailable",
+            Self::Admission(refusal) => refusal.reason(),
             Self::TooManyProbes(_) => "TooManyProbes",
         }
     }
@@ -211,7 +223,7 @@ impl Refusal {
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Admission(_) | Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -249,6 +261,10 @@ impl Refusal {
                 let secs = u64::try_from(secs).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
             }
+            Self::Admission(refusal) => {
+                let seconds = refusal.retry_after_secs();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
             Self::Auth(refusal) => refusal.extend(headers),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
@@ -283,6 +299,13 @@ pub async fn accept<B>(
         let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL), None)?;
         return Ok((Entry::Probe, response));
     }
+    let (limits, admissions) = (&conditions.live.admission, &conditions.gate.admissions);
+    let mut places = Places::default();
+    let address = || {
+        let address = &conditions.live.client_address;
+        address.of_request(conditions.peer, headers)
+    };
+    admissions.admit_address(limits, address, conditions.age, &mut places)?;
     let subprotocol = choose_subprotocol(headers)?;
     let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;
@@ -291,19 +314,21 @@ pub async fn accept<B>(
     if conditions.gate.open() >= conditions.connections_max {
         return Err(full);
     }
+    // What is refused cheaply takes nothing of what the others share.
+    admissions.admit_handshake(limits, conditions.age)?;
     let query = request.uri().query().unwrap_or_default();
     let mut identity = match &conditions.live.auth {
         Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
         None => None,
     };
-    if let Some(Identity { claims, terms }) = &mut identity {
-        if terms
-            .login
-            .is_some_and(|login| conditions.logouts.covers(&login))
-        {
+    if let Some(identity) = &mut identity {
+        let logouts = conditions.logouts;
+        let is_over = |login: Login| logouts.covers(&login);
+        if identity.terms.login.is_some_and(is_over) {
             return Err(AuthRefusal::LoggedOut.into());
         }
-        terms.may_publish = judge(&route.publish_authorization, claims).is_ok();
+        admissions.admit_user(limits, || user(identity), &mut places)?;
+        identity.terms.may_publish = judge(&route.publish_authorization, &identity.claims).is_ok();
     }
     let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
@@ -319,8 +344,15 @@ pub async fn accept<B>(
         window: compression.map(|agreement| agreement.window),
         terms: identity.map(|identity| identity.terms),
         permit,
+        places,
     };
-    Ok((Entry::Connection(accepted), response))
+    Ok((Entry::Connection(Box::new(accepted)), response))
+}
+
+/// By whom a token was issued and to whom. Who has no name is, with its issuer, one user.
+fn user(identity: &Identity) -> (String, String) {
+    let claim = |name| identity.claims.text(name).unwrap_or_default().into_owned();
+    (claim("iss"), claim("sub"))
 }
 
 /// The request is a WebSocket handshake as RFC 6455 section 4.2.1 wants it. Returns the accept key.

@@ -4,6 +4,7 @@
 //! that a user mends them all at once. Each part takes its piece of the spec apart without `..`, so a field that
 //! is added to the CRD and read by nobody does not compile.
 
+mod admission;
 mod auth;
 mod exposure;
 mod findings;
@@ -16,7 +17,10 @@ mod scaling;
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
-use wsgateway_crds::v1alpha1::{WsGateway, WsGatewaySpec};
+use wsgateway_crds::{
+    config::Live,
+    v1alpha1::{WsGateway, WsGatewaySpec},
+};
 use wsgateway_nginx_ingress::value::ObjectName;
 
 use crate::{
@@ -202,13 +206,17 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         tls,
         entrance,
         controller,
+        client_address,
     } = exposed?;
     Some(Gateway {
         name: name?,
         namespace: namespace?,
         replicas,
         nats: nats?,
-        live: live?,
+        live: Live {
+            client_address,
+            ..live?
+        },
         auth_files: auth_files.unwrap_or_default(),
         exposure,
         tls,

@@ -107,6 +107,15 @@ const LOAD_BALANCER: Changes = &[
     ("/exposure/tls", "{type: None}"),
 ];
 
+const PROXY_PROTOCOL: Changes = &[
+    ("/exposure/type", "LoadBalancer"),
+    ("/exposure/tls", "{type: None}"),
+    (
+        "/exposure/clientAddress",
+        "{type: ProxyProtocol, trustedProxies: [10.0.0.0/8]}",
+    ),
+];
+
 const CERT_MANAGER: Changes = &[(
     "/exposure/tls",
     "{type: CertManager, certManager: {issuerRef: {name: one}}}",
@@ -454,6 +463,41 @@ const ROWS: &[Row] = &[
         &[("/limits", "{connectionsPerPod: 5}")],
     ),
     (
+        "limits.handshakesPerSecond",
+        &[],
+        &[("/limits", "{handshakesPerSecond: 5}")],
+    ),
+    (
+        "limits.perAddress.connections",
+        &[],
+        &[("/limits", "{perAddress: {connections: 5}}")],
+    ),
+    (
+        "limits.perAddress.handshakesPerSecond",
+        &[],
+        &[("/limits", "{perAddress: {handshakesPerSecond: 5}}")],
+    ),
+    (
+        "limits.perUser.connections",
+        OIDC,
+        &[("/limits", "{perUser: {connections: 5}}")],
+    ),
+    (
+        "limits.perConnection.messagesPerSecond",
+        &[],
+        &[("/limits", "{perConnection: {messagesPerSecond: 5}}")],
+    ),
+    (
+        "limits.perConnection.bytesPerSecond",
+        &[],
+        &[("/limits", "{perConnection: {bytesPerSecond: 64Ki}}")],
+    ),
+    (
+        "limits.perConnection.firstMessage",
+        &[],
+        &[("/limits", "{perConnection: {firstMessage: 5s}}")],
+    ),
+    (
         "limits.outbox.bytesPerConnection",
         &[],
         &[("/limits", "{outbox: {bytesPerConnection: 2Mi}}")],
@@ -762,6 +806,22 @@ const ROWS: &[Row] = &[
         &[("/exposure/clientBodyBufferSize", "1m")],
     ),
     ("exposure.affinity", &[], &[("/exposure/affinity", "None")]),
+    (
+        "exposure.clientAddress.type",
+        PROXY_PROTOCOL,
+        &[(
+            "/exposure/clientAddress",
+            "{type: XForwardedFor, trustedProxies: [10.0.0.0/8]}",
+        )],
+    ),
+    (
+        "exposure.clientAddress.trustedProxies[]",
+        PROXY_PROTOCOL,
+        &[(
+            "/exposure/clientAddress",
+            "{type: ProxyProtocol, trustedProxies: ['fd00::/8']}",
+        )],
+    ),
     (
         "exposure.status.path",
         &[],

@@ -13,10 +13,13 @@ use wsgateway_crds::{
 
 use super::{ConfigError, rules};
 use crate::{
+    admission::{AdmissionLimits, ClientAddress},
     auth::{Auth, keyring::Keyring},
     exchange::{QueueId, QueueStatus},
+    frame::decode::CLIENT_HEADER_BYTES_MAX,
     frame::{encode, header::Opcode},
     outbox::OutboxLimits,
+    rate::Rates,
     session::SessionLimits,
 };
 
@@ -39,6 +42,10 @@ pub struct LiveConfig {
     pub allowed_origins: Vec<OriginPattern>,
     /// Open connections at most.
     pub connections_max: u32,
+    /// What handshakes, addresses and users are held to.
+    pub admission: AdmissionLimits,
+    /// Where the address of a client is found.
+    pub client_address: ClientAddress,
     /// What one outbox may hold.
     pub outbox: OutboxLimits,
     /// What all outboxes and unfinished messages together may hold, in bytes.
@@ -71,6 +78,8 @@ pub struct Route {
     pub expiry_warning: Option<Bytes>,
     /// What its sessions are held to.
     pub session: SessionLimits,
+    /// What each of its clients may send.
+    pub rates: Rates,
     /// The smallest payload that is compressed for clients that can inflate it, in bytes. `None`: compression is
     /// not agreed on with new clients, and others are sent all as it is.
     pub compress_bytes_min: Option<usize>,
@@ -164,11 +173,13 @@ impl LiveConfig {
         let file::Live {
             websocket,
             limits,
+            client_address,
             drain,
             auth,
             routes,
         } = live;
         rules::check_websocket(websocket)?;
+        rules::check_limits(limits, client_address, auth.as_ref())?;
         rules::check_auth(auth.as_ref(), websocket, routes)?;
         rules::check_routes(routes)?;
         let session = SessionLimits {
@@ -181,6 +192,12 @@ impl LiveConfig {
             handshake_timeout: websocket.handshake_timeout.get(),
             allowed_origins: websocket.allowed_origins.clone(),
             connections_max: limits.connections,
+            admission: AdmissionLimits {
+                handshakes_per_second: limits.handshakes_per_second,
+                per_address: limits.per_address,
+                per_user: limits.per_user,
+            },
+            client_address: client_address.into(),
             outbox: OutboxLimits {
                 bytes_max: usize::try_from(limits.outbox_bytes.bytes()).unwrap_or(usize::MAX),
                 frames_max: limits.outbox_messages as usize,
@@ -192,7 +209,9 @@ impl LiveConfig {
                 .iter()
                 .map(|r| {
                     let compression = websocket.compression;
-                    Arc::new(route(r, session, compression, auth.as_ref(), queue))
+                    let mut route = route(r, session, compression, auth.as_ref(), queue);
+                    route.rates = rates(&limits.per_connection, &route);
+                    Arc::new(route)
                 })
                 .collect(),
         })
@@ -274,6 +293,7 @@ fn route(
             message_bytes_max,
             ..session
         },
+        rates: Rates::default(),
         compress_bytes_min: compress_bytes_min(own_compression.unwrap_or(compression)),
         publish_fixed: match from_client {
             FromClient::Publish { subject, .. } => {
@@ -284,6 +304,28 @@ fn route(
         from_client: from_client.clone(),
         subjects,
         queues,
+    }
+}
+
+/// A message of the largest size passes in a burst, since it comes as one.
+fn rates(limits: &file::PerConnection, route: &Route) -> Rates {
+    let file::PerConnection {
+        messages_per_second,
+        bytes_per_second,
+        first_message,
+    } = limits;
+    let has_messages = matches!(
+        route.from_client,
+        FromClient::Echo | FromClient::Publish { .. }
+    );
+    let message_bytes = route.session.message_bytes_max + CLIENT_HEADER_BYTES_MAX as u64;
+    Rates {
+        frames_per_second: *messages_per_second,
+        bytes_per_second: bytes_per_second.bytes(),
+        bytes_burst: bytes_per_second.bytes().max(message_bytes),
+        first_message: first_message
+            .filter(|_| has_messages)
+            .map(value::Duration::get),
     }
 }
 

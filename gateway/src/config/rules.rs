@@ -3,7 +3,7 @@
 
 use wsgateway_crds::{
     config::{self as file, Access, FromClient, SourceKind, TokenSource},
-    value::{OriginPattern, Size, Template},
+    value::{Network, OriginPattern, Size, Template},
 };
 
 use super::ConfigError;
@@ -70,6 +70,30 @@ pub(super) fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigE
         })?;
     }
     Ok(())
+}
+
+pub(super) fn check_limits(
+    limits: &file::Limits,
+    client_address: &file::ClientAddress,
+    auth: Option<&file::Auth>,
+) -> Result<(), ConfigError> {
+    rule(auth.is_some() || limits.per_user.connections == 0, || {
+        "limits.perUser needs auth: without it nobody is known".to_owned()
+    })?;
+    let trusted = client_address.trusted_proxies();
+    let is_connection = matches!(client_address, file::ClientAddress::Connection);
+    rule(is_connection || !trusted.is_empty(), || {
+        "clientAddress.trustedProxies must not be empty".to_owned()
+    })?;
+    rule(!trusted.iter().any(Network::is_everyone), || {
+        "clientAddress.trustedProxies must not hold every address: clients could say whatever address they like"
+            .to_owned()
+    })?;
+    let first_message = limits.per_connection.first_message;
+    rule(
+        first_message.is_none_or(|wait| !wait.get().is_zero()),
+        || "limits.perConnection.firstMessage must be longer than 0s".to_owned(),
+    )
 }
 
 pub(super) fn check_auth(

@@ -1,7 +1,13 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
 use std::{
-    cell::RefCell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,8 +24,10 @@ use tokio::{
 use super::{
     Shard,
     head::{self, HEAD_BYTES_MAX, Rewound},
+    peer,
 };
 use crate::{
+    admission::proxy_protocol::{self, ProxyHeaderError},
     exchange::ToNats,
     logout,
     metrics::{ReasonLabel, ResultLabel},
@@ -59,10 +67,10 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
                 next = unconstrained(next) => next,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let (shard, answers) = (shard.clone(), answers.clone());
                     spawn_local(async move {
-                        shake_hands(&shard, stream, &answers).await;
+                        shake_hands(&shard, stream, peer.ip(), &answers).await;
                         drop(place);
                     });
                 }
@@ -78,22 +86,28 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 }
 
 /// Reads a request, answers it, and opens the connection where the answer is 101.
-async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) {
+async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, answers: &Semaphore) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let handshake = async {
+        let Some(peer) = peer::find(shard, &stream, peer).await? else {
+            return Ok(None);
+        };
         let Some(head) = head::read(shard, &stream).await? else {
             return Ok(None);
         };
+        if proxy_protocol::begins(&head) {
+            return Err(ProxyHeaderError::Untrusted.into());
+        }
         let _place = answers.acquire().await;
         // Apart, so that who waits for its head is small.
-        Box::pin(hand_over(shard, Rewound::new(head, stream))).await
+        Box::pin(hand_over(shard, peer, Rewound::new(head, stream))).await
     };
     let refusal = match timeout(limit, handshake).await {
         Ok(Ok(None)) => return,
         Ok(Ok(Some((stream, leftover, opening)))) => {
             match opening {
                 Opening::Connection(accepted, hold) => {
-                    shard.open(stream, leftover, accepted);
+                    shard.open(stream, leftover, *accepted);
                     drop(hold);
                 }
                 Opening::Probe => {
@@ -104,7 +118,8 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) 
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a handshake broke off");
-            "BrokenHead"
+            let of_proxy = error.downcast_ref::<ProxyHeaderError>();
+            of_proxy.map_or("BrokenHead", |error| error.reason())
         }
         Err(_elapsed) => "HandshakeTimeout",
     };
@@ -116,10 +131,11 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) 
 /// opened on it.
 async fn hand_over(
     shard: &Rc<Shard>,
+    peer: IpAddr,
     stream: Rewound,
 ) -> anyhow::Result<Option<(TcpStream, Vec<u8>, Opening)>> {
     let opening = RefCell::new(None);
-    let service = service_fn(|request| answer(shard, request, &opening));
+    let service = service_fn(|request| answer(shard, peer, request, &opening));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
     // outlives the handshake, neither its read buffer nor a channel.
     let parts = http1::Builder::new()
@@ -135,12 +151,13 @@ async fn hand_over(
 
 /// What is opened once the answer is out.
 enum Opening {
-    Connection(Accepted, Hold),
+    Connection(Box<Accepted>, Hold),
     Probe,
 }
 
 async fn answer(
     shard: &Rc<Shard>,
+    peer: IpAddr,
     request: Request<Incoming>,
     opening: &RefCell<Option<Opening>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -152,6 +169,7 @@ async fn answer(
         nats_connected: shard.nats.is_connected(),
         age: shard.epoch.elapsed(),
         logouts: &shard.logouts,
+        peer,
     };
     if let Some(provider) = logout::provider(&live, request.uri().path()) {
         let provider = provider.to_owned();

@@ -40,8 +40,12 @@ impl Connection {
         ) {
             let is_costly =
                 matches!(&event, Event::Message(_, payload) if payload.was_compressed());
+            if !self.meter_frame(&event, around) {
+                continue;
+            }
             match event {
                 Event::Message(kind, payload) => self.handle_message(kind, payload, around),
+                Event::Fragment => {}
                 Event::Pong(payload) => self.handle_receipt(payload.as_slice(), around),
                 Event::Answer(bytes) => {
                     self.outbox
@@ -128,7 +132,7 @@ impl Connection {
                 around.counts.sent += 1;
                 around.counts.sent_bytes += echo.bytes.len() as u64;
             }
-            Err(Full) => self.stall(Stall::Echo(echo)),
+            Err(Full) => self.stall(Stall::Echo(echo), around),
         }
     }
 
@@ -136,7 +140,7 @@ impl Connection {
         match around.nats.try_publish(subject, payload) {
             Ok(()) => {}
             Err(PublishError::Full(subject, payload)) => {
-                self.stall(Stall::Publish(subject, payload));
+                self.stall(Stall::Publish(subject, payload), around);
             }
             Err(PublishError::TooLarge) => self.close(CloseCause::MessageTooBig, "", around.now),
             Err(PublishError::Disconnected) => {
@@ -145,7 +149,10 @@ impl Connection {
         }
     }
 
-    fn stall(&mut self, what: Stall) {
+    fn stall(&mut self, what: Stall, around: &Surroundings<'_>) {
+        if let Some(meter) = self.meter() {
+            meter.pause(&around.route.rates, around.now);
+        }
         let extras = self.extras.get_or_insert_default();
         extras.stalled = Some(Stalled {
             what,
@@ -191,6 +198,9 @@ impl Connection {
         let Some(Stalled { what, mut rest }) = extras.stalled.take() else {
             return;
         };
+        if let Some(meter) = self.meter() {
+            meter.resume(&around.route.rates, around.now);
+        }
         if self.session.is_open() {
             match what {
                 Stall::Echo(echo) => self.echo(echo, around),
