@@ -21,6 +21,8 @@ use wsgateway_e2e::{
 
 #[path = "keycloak/browser.rs"]
 mod browser;
+#[path = "keycloak/logout.rs"]
+mod logout;
 
 /// Users whose passwords are their names: ann has every role, bob has none. A page of this origin may ask for tokens.
 fn realm(page: &str) -> Value {
@@ -158,12 +160,16 @@ fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
         assert_eq!(bob.message(SOON), "for bob");
     });
 
+    let local = browser::gateways(&keycloak, &page);
     row(
         "users log in with their browsers and connect through nginx",
-        || {
-            browser::logs_in_and_connects(&keycloak, &page);
-        },
+        || browser::logs_in_and_connects(&local, &keycloak, &page),
     );
+    row(
+        "a logout in Keycloak closes the session's sockets on all workers",
+        || logout::closes_sockets_on_all_workers(&local, &keycloak),
+    );
+    drop(local);
 
     row("keys are rotated without one valid token refused", || {
         rotate_under_load(&keycloak, &Gateway::start(&nats.url(), &live(&keycloak)));
@@ -173,7 +179,9 @@ fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
         "every algorithm that Keycloak signs with, each with a key made this moment",
         || {
             // The first unknown key is looked up at once, and the next a minute later at the earliest: so a gateway each.
-            for algorithm in ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"] {
+            for algorithm in [
+                "RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA",
+            ] {
                 row(algorithm, || {
                     let gateway = Gateway::start(&nats.url(), &live(&keycloak));
                     keycloak.rotate(algorithm);

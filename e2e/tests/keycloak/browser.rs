@@ -19,6 +19,8 @@ auth:
       oidc:
         issuer: "{}"
         audiences: [wsgateway]
+        authorizedParties: [web]
+        backchannelLogout: Enabled
         caRef: {{kind: ConfigMap, name: sso-ca, key: ca.crt}}
 websocket: {{allowedOrigins: ["{}"]}}
 routes:
@@ -44,8 +46,7 @@ routes:
     local
 }
 
-pub(crate) fn logs_in_and_connects(keycloak: &Keycloak, page: &Page) {
-    let local = gateways(keycloak, page);
+pub(crate) fn logs_in_and_connects(local: &Local, keycloak: &Keycloak, page: &Page) {
     let document = include_str!("page.html")
         .replace("ISSUER", &keycloak.issuer())
         .replace("GATEWAY", &local.wss(""));
