@@ -7,6 +7,7 @@ mod accept;
 mod change;
 mod fanout;
 mod head;
+mod line;
 mod logout;
 mod peer;
 mod round;
@@ -14,6 +15,7 @@ mod sweep;
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     rc::Rc,
     sync::{
         Arc,
@@ -26,7 +28,7 @@ use std::{
 pub use self::accept::listen;
 use self::round::Round;
 use slab::Slab;
-use tokio::{net::TcpListener, task::spawn_local};
+use tokio::{net::TcpListener, sync::Notify, task::spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -43,7 +45,7 @@ use crate::{
     page::Pages,
     rate::Meter,
     session::{CloseCause, Session},
-    socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
+    socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings, Turn},
     stream::{self, Stream},
     tls::Certificates,
     upgrade::{Accepted, Gate},
@@ -95,6 +97,8 @@ pub struct Shard {
     tls: Option<Tls>,
     /// Ends the accepting.
     draining: CancellationToken,
+    /// Somebody has got in line.
+    line_grows: Notify,
     state: RefCell<State>,
 }
 
@@ -123,6 +127,8 @@ struct State {
     reported_bytes: usize,
     /// Connections that wait for room in NATS.
     publish_waiters: Vec<ConnectionKey>,
+    /// Connections that wait for their next turn, each of them once.
+    line: VecDeque<ConnectionKey>,
     sweep_at: u32,
 }
 
@@ -157,6 +163,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         buffered_bytes: 0,
         reported_bytes: 0,
         publish_waiters: Vec::new(),
+        line: VecDeque::new(),
         sweep_at: 0,
     };
     let shard = Rc::new(Shard {
@@ -174,11 +181,13 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
             scratch: Rc::default(),
         }),
         draining: CancellationToken::new(),
+        line_grows: Notify::new(),
         state: RefCell::new(state),
     });
     shard.reload(parts.live);
     spawn_local(accept::run(shard.clone(), listener));
     spawn_local(sweep::run(shard.clone()));
+    spawn_local(line::run(shard.clone()));
     shard.hear(outlet).await;
     Ok(())
 }
@@ -311,11 +320,17 @@ impl Shard {
         let now = self.now();
         let mut state = self.state.borrow_mut();
         let mut scratch = std::mem::take(&mut state.scratch);
+        let mut gets_in_line = false;
         let polled = state.with(self, key, now, |connection, around| {
             let ended = connection.poll(cx, &mut scratch, around);
+            gets_in_line = connection.gets_in_line();
             (ended, connection.waits_to_publish())
         });
         state.scratch = scratch;
+        if gets_in_line {
+            state.line.push_back(key);
+            self.line_grows.notify_one();
+        }
         match polled {
             Some((Poll::Ready(end), _)) => {
                 self.remove(&mut state, key, end);
@@ -463,6 +478,7 @@ impl State {
             codec: &mut self.codec,
             nats: &shard.nats,
             now,
+            turn: Turn::default(),
             client: ClientId {
                 shard: shard.id,
                 key,

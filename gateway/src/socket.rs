@@ -3,6 +3,7 @@
 mod inbound;
 mod meter;
 mod outbound;
+mod turn;
 
 use std::{
     io,
@@ -16,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use self::inbound::Stalled;
+pub use self::turn::Turn;
+use self::{inbound::Stalled, turn::Waiting};
 use crate::{
     admission::Places,
     auth::Terms,
@@ -37,6 +39,9 @@ use crate::{
 
 /// What one read takes at most; the shard's scratch buffer.
 pub const READ_BYTES_MAX: usize = 64 << 10;
+
+/// A read of so many bytes is worth a look at the clock: they may be a thousand frames.
+const READ_COSTS: usize = 4 << 10;
 
 /// How many reads a connection gets before the others of its shard get theirs.
 const READS_PER_POLL_MAX: usize = 8;
@@ -84,6 +89,8 @@ struct Extras {
     queues: Vec<QueueProgress>,
     /// What could not go on, with the input behind it. Nothing is read meanwhile.
     stalled: Option<Stalled>,
+    /// What its last turn has left, until the next.
+    waiting: Option<Waiting>,
     /// Why the gateway has said close.
     closing: Option<CloseCause>,
     /// When its client is to be told that its token expires.
@@ -121,6 +128,8 @@ pub struct Surroundings<'a> {
     pub nats: &'a NatsHandle,
     /// The time.
     pub now: Tick,
+    /// What it has done of its turn.
+    pub turn: Turn,
     /// Who this is.
     pub client: ClientId,
 }
@@ -248,8 +257,10 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
-        let unread_or_unwritten = self.outbox.bytes() + self.stream.held_bytes();
-        unread_or_unwritten + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
+        let stalled = stalled.map_or(0, Stalled::bytes);
+        let waiting = self.waiting().map_or(0, |waiting| waiting.rest.len());
+        let unread = self.session.held_bytes() + stalled + waiting;
+        self.outbox.bytes() + self.stream.held_bytes() + unread
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -264,7 +275,8 @@ impl Connection {
         }
         loop {
             self.resume(around);
-            let read = self.read(cx, scratch, around);
+            self.take_turn(around);
+            self.read(cx, scratch, around);
             self.poll_flush(cx);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
@@ -282,10 +294,6 @@ impl Connection {
             if self.can_resume(around) {
                 continue;
             }
-            if read == ReadProgress::MoreWaits {
-                // Others of the shard first.
-                cx.waker().wake_by_ref();
-            }
             return Poll::Pending;
         }
     }
@@ -296,18 +304,13 @@ impl Connection {
         self.process(&mut input, around);
     }
 
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut [u8],
-        around: &mut Surroundings<'_>,
-    ) -> ReadProgress {
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], around: &mut Surroundings<'_>) {
         for _ in 0..READS_PER_POLL_MAX {
-            if self.ended.is_some() || self.is_stalled() {
-                return ReadProgress::Pending;
+            if self.ended.is_some() || self.is_stalled() || self.waits_for_turn() {
+                return;
             }
             match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return ReadProgress::Pending,
+                Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.ended = Some(self.lost()),
             }
@@ -316,12 +319,18 @@ impl Connection {
                 Ok(read) => {
                     self.meter_bytes(read, around);
                     self.process(scratch.get_mut(..read).unwrap_or_default(), around);
+                    if read >= READ_COSTS && around.turn.is_late() {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.ended = Some(self.lost()),
             }
         }
-        ReadProgress::MoreWaits
+        // There may be more, but others come first.
+        if self.ended.is_none() && !self.is_stalled() && !self.waits_for_turn() {
+            self.wait_for_turn(&[]);
+        }
     }
 
     /// The end of a socket that broke: what the gateway meant by it where it had said close.
@@ -420,15 +429,6 @@ impl Connection {
             generation: self.generation,
         }
     }
-}
-
-/// How far reading got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadProgress {
-    /// The socket has nothing more, or nothing more is wanted of it now.
-    Pending,
-    /// There may be more, but others come first.
-    MoreWaits,
 }
 
 /// A frame to queue now.

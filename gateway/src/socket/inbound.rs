@@ -38,6 +38,8 @@ impl Connection {
             &mut around.codec.inflater,
             around.now,
         ) {
+            let is_costly =
+                matches!(&event, Event::Message(_, payload) if payload.was_compressed());
             if !self.meter_frame(&event, around) {
                 continue;
             }
@@ -57,6 +59,11 @@ impl Connection {
             }
             if let Some(stalled) = self.extras.as_mut().and_then(|e| e.stalled.as_mut()) {
                 stalled.rest = input.to_vec();
+                return;
+            }
+            let is_over = around.turn.is_over() || is_costly && around.turn.is_late();
+            if is_over && !input.is_empty() {
+                self.wait_for_turn(input);
                 return;
             }
         }
