@@ -27,7 +27,7 @@ pub struct SecureSocket {
     unread: Vec<u8>,
 }
 
-/// What clients trust: the authority, PEM. They speak `http/1.1`, as browsers do for WebSockets.
+/// What clients trust: the authority, PEM. They speak `http/1.1`, as browsers do to upgrade it.
 pub fn trusting(authority: &str) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(authority.as_bytes()).unwrap();

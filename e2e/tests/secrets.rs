@@ -53,12 +53,13 @@ impl Secrets {
 
     fn start(&self, nats: &NatsServer, password: &str) -> Gateway {
         let path = |name: &str| self.directory.path().join(name);
+        let shown = |name: &str| path(name).display().to_string();
         self.directory.write("password", password);
         let boot = format!(
-            "nats: {{servers: [\"{}\"], credentials: {{type: UserPassword, userFile: {:?}, passwordFile: {:?}}}}}",
+            "nats: {{servers: [\"{}\"], credentials: {{type: UserPassword, userFile: \"{}\", passwordFile: \"{}\"}}}}",
             nats.url(),
-            path("user"),
-            path("password")
+            shown("user"),
+            shown("password")
         );
         let live = format!(
             "
@@ -68,12 +69,12 @@ auth:
   expiryJitter: 0s
   providers:
     - {{name: test, issuer: \"{}\", audiences: [wsgateway], leeway: 2s, keys: {{type: Discovery}}}}
-    - {{name: jobs, issuer: jobs, audiences: [wsgateway], leeway: 2s, keys: {{type: Hmac, file: {:?}, algorithm: HS256}}}}
+    - {{name: jobs, issuer: jobs, audiences: [wsgateway], leeway: 2s, keys: {{type: Hmac, file: \"{}\", algorithm: HS256}}}}
 routes:
   - {{name: ws, path: /ws, fromClient: {{type: Echo}}}}
 ",
             self.issuer.url(),
-            path("hmac")
+            shown("hmac")
         );
         Gateway::launch_verbose(&boot, &live, &[path("tls.crt"), path("tls.key")])
     }
@@ -123,7 +124,7 @@ fn a_gateway_that_logs_all_it_can_shows_no_secret() {
 
     let trust = trusting(&secrets.authority.certificate());
     let address = gateway.address();
-    let mut answers = String::new();
+    let mut answers = Vec::new();
     for token in &tokens {
         for (path, headers) in [
             (
@@ -147,9 +148,10 @@ fn a_gateway_that_logs_all_it_can_shows_no_secret() {
                 SecureSocket::try_connect(Endpoint::default(), &trust, address).unwrap();
             socket.send(request(&path, &headers));
             let answer = socket.head();
-            answers.push_str(&format!("{answer:?}\n"));
+            answers.push(format!("{answer:?}"));
         }
     }
+    let answers = answers.join("\n");
     assert!(
         answers.contains("101") && answers.contains("401"),
         "{answers}"
@@ -194,7 +196,7 @@ fn credentials_that_nats_refuses_are_not_shown_either() {
     });
     let values = secrets.values(&[]);
     row("the report", || {
-        assert_silent("the report", &report, &values)
+        assert_silent("the report", &report, &values);
     });
     let log = gateway.process.lines().join("\n");
     assert!(log.contains("Unauthorized"), "{log}");

@@ -341,7 +341,7 @@ fn who_speaks_no_tls_is_refused_and_counted() {
         let counts = ["PlainHttp", "TlsFailed", "HandshakeTimeout"].map(|it| stage.refused(it));
         counts[0] >= 1.0 && counts[1] >= 2.0 && counts[2] >= 2.0
     });
-    assert_eq!(stage.refused("BrokenHead"), 0.0);
+    assert!(stage.refused("BrokenHead") < 0.5);
     echoes(&mut stage.open("/echo"), b"and others are served");
 }
 

@@ -152,6 +152,7 @@ fn slim(metadata: &mut ObjectMeta) {
 /// What is kept of a pod.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "RawPod")]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own in a pod's status.
 pub struct PodView {
     /// Its metadata: the instance, the template's hash, the annotations of ours.
     pub metadata: Meta,
