@@ -74,9 +74,11 @@ fn an_address_has_its_connections_and_each_that_ends_makes_room() {
 fn who_opens_connections_and_says_nothing_is_held_to_its_address_too() {
     const FLOOD: usize = 1_000;
     needs!(NatsServer);
+    // Past the proxy, whose requests would say whose they are.
     let (_nats, gateway) = start(
         "websocket: {handshakeTimeout: 1m}
-limits: {perAddress: {connections: 20}}",
+limits: {perAddress: {connections: 20}}
+clientAddress: {type: XForwardedFor, trustedProxies: [127.0.9.9]}",
     );
     let to = gateway.address();
     let say_nothing = |number: usize| {
