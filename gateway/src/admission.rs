@@ -122,7 +122,7 @@ impl AdmissionRefusal {
 impl Arrival {
     /// One from this address, as far as the connection tells. `now` is the time since any fixed moment.
     pub fn new(peer: IpAddr, admissions: &Admissions, live: &LiveConfig, now: Duration) -> Self {
-        let is_known = !live.client_address.is_in_request();
+        let is_known = live.client_address.is_known_before_request(peer);
         let admit = || admissions.admit_address(&live.admission, || peer, now);
         Self {
             peer,

@@ -665,6 +665,25 @@ mod tests {
     }
 
     #[test]
+    fn a_newer_message_has_its_own_time() {
+        let mut session = Session::new(at(0), &LIMITS, 0);
+        events(&mut session, &[b"\x01\x01a"], at(1));
+        events(
+            &mut session,
+            &[b"\x80\x01b", b"\x01\x01c", b"\x8a\x00"],
+            at(50),
+        );
+        events(&mut session, &[b"\x00\x01d", b"\x8a\x00"], at(100));
+        assert_eq!(
+            session.handle_timeout(at(109), None, &LIMITS),
+            Some(Due::Ping)
+        );
+        assert_eq!(session.handle_timeout(at(109), None, &LIMITS), None);
+        let due = Some(Due::Close(CloseCause::MessageUnfinished));
+        assert_eq!(session.handle_timeout(at(111), None, &LIMITS), due);
+    }
+
+    #[test]
     fn a_message_that_stays_unfinished_is_ended_though_pongs_come() {
         let mut session = Session::new(at(0), &LIMITS, 0);
         events(&mut session, &[b"\x01\x01a"], at(1));

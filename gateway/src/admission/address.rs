@@ -23,9 +23,9 @@ impl ClientAddress {
         matches!(self.0, config::ClientAddress::ProxyProtocol { .. }) && self.trusts(peer)
     }
 
-    /// Whether a request says it, and not the connection.
-    pub const fn is_in_request(&self) -> bool {
-        matches!(self.0, config::ClientAddress::XForwardedFor { .. })
+    /// Whether whose request it will be is known before it comes: what it says matters of trusted proxies alone.
+    pub fn is_known_before_request(&self, peer: IpAddr) -> bool {
+        !matches!(self.0, config::ClientAddress::XForwardedFor { .. }) || !self.trusts(peer)
     }
 
     /// Whose request it is that came from `peer`.
@@ -166,6 +166,19 @@ mod tests {
         ] {
             check(proxy, &[written], expected);
         }
+    }
+
+    #[test]
+    fn whose_request_it_will_be_is_known_but_of_trusted_proxies() {
+        let known = |address: ClientAddress, peer: &str| {
+            address.is_known_before_request(peer.parse().unwrap())
+        };
+        assert!(known(ClientAddress::default(), "10.0.0.1"));
+        assert!(known(behind(&["10.0.0.0/8"]), "192.0.2.1"));
+        assert!(!known(behind(&["10.0.0.0/8"]), "10.0.0.1"));
+        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxy = config::ClientAddress::ProxyProtocol { trusted_proxies };
+        assert!(known(ClientAddress(proxy), "10.0.0.1"));
     }
 
     #[test]
