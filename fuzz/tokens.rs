@@ -5,7 +5,7 @@ use std::{sync::LazyLock, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use wsgateway_auth::{KeySet, TOKEN_BYTES_MAX, Token, Trust, json};
-use wsgateway_crds::config::{HmacAlgorithm, KeySource, Provider};
+use wsgateway_crds::config::{BackchannelLogout, HmacAlgorithm, KeySource, Provider};
 
 pub(crate) const ISSUER: &str = "https://issuer.example";
 pub(crate) const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -19,6 +19,7 @@ static KEYS: LazyLock<(Trust, [KeySet; 2])> = LazyLock::new(|| {
         authorized_parties: Vec::new(),
         leeway: wsgateway_crds::value::Duration::from_secs(30),
         keys: KeySource::Discovery { ca_file: None },
+        backchannel_logout: BackchannelLogout::Disabled,
     };
     // RFC 8037, appendix A.2, and RFC 7517, appendix A.1.
     let published = json!({"keys": [

@@ -73,7 +73,7 @@ impl Trust {
         if claims.contains_key("cnf") {
             return Err(TokenError::SenderConstrained);
         }
-        let expires_at = self.check_times(claims, now)?;
+        let expires_at = self.check_times(claims, now, Duration::ZERO)?;
         if !names_any(claims.get("aud"), |audience| {
             self.audiences.contains(audience)
         }) {
@@ -91,16 +91,23 @@ impl Trust {
     /// Whether a logout token can be believed, its signature aside, as OpenID Connect Back-Channel Logout 1.0 section
     /// 2.6 asks.
     ///
-    /// It is for a client of the issuer: one of the audiences, or of those that tokens may have been issued to.
+    /// It is for a client of the issuer: one of the audiences, or of those that tokens may have been issued to. It may
+    /// have expired by as much as it comes `late`, where others have believed it before: that a session is over does
+    /// not end, and it says nothing of tokens that were issued after it.
     ///
     /// # Errors
     /// When it cannot.
-    pub fn check_logout(&self, token: &Token<'_>, now: Duration) -> Result<Logout, LogoutError> {
+    pub fn check_logout(
+        &self,
+        token: &Token<'_>,
+        now: Duration,
+        late: Duration,
+    ) -> Result<Logout, LogoutError> {
         let claims = &token.claims;
         if token.issuer() != self.issuer {
             return Err(TokenError::Issuer.into());
         }
-        self.check_times(claims, now)?;
+        self.check_times(claims, now, late)?;
         let is_ours = |client: &str| {
             self.audiences.contains(client) || self.authorized_parties.contains(client)
         };
@@ -120,8 +127,9 @@ impl Trust {
         token: &Token<'_>,
         keys: &KeySet,
         now: Duration,
+        late: Duration,
     ) -> Result<Logout, LogoutError> {
-        let logout = self.check_logout(token, now)?;
+        let logout = self.check_logout(token, now, late)?;
         keys.verify(token)?;
         Ok(logout)
     }
@@ -131,10 +139,11 @@ impl Trust {
         &self,
         claims: &Map<String, Value>,
         now: Duration,
+        late: Duration,
     ) -> Result<Duration, TokenError> {
         let expires_at =
             date(claims, "exp")?.ok_or(TokenError::Malformed("it has no claim exp"))?;
-        if now >= expires_at.saturating_add(self.leeway) {
+        if now >= expires_at.saturating_add(self.leeway).saturating_add(late) {
             return Err(TokenError::Expired);
         }
         let latest = now.saturating_add(self.leeway);

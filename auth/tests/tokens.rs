@@ -10,6 +10,11 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    reason = "a header, what is headed by it, and a row a line"
+)]
 
 use std::time::Duration;
 

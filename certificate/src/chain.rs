@@ -191,6 +191,14 @@ impl Chain {
 
     /// Whether this is the key of the first certificate.
     pub fn check_key(&self, key: Pem<'_>) -> Result<(), Fault> {
+        self.certified(key).map(drop)
+    }
+
+    /// The chain with its key, as a server shows it.
+    ///
+    /// # Errors
+    /// When it is no key, or not that of the first certificate.
+    pub fn certified(&self, key: Pem<'_>) -> Result<CertifiedKey, Fault> {
         let fault = |why| Fault::NoKey {
             name: key.name.to_owned(),
             why,
@@ -199,9 +207,10 @@ impl Chain {
             pem::Error::NoItemsFound => fault("there is no such section".to_owned()),
             other => fault(other.to_string()),
         })?;
-        let chain = vec![self.first.clone()];
-        match CertifiedKey::from_der(chain, der, &rustls::crypto::ring::default_provider()) {
-            Ok(_) => Ok(()),
+        let chain = std::iter::once(&self.first).chain(&self.rest).cloned();
+        let provider = rustls::crypto::ring::default_provider();
+        match CertifiedKey::from_der(chain.collect(), der, &provider) {
+            Ok(certified) => Ok(certified),
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 Err(Fault::Mismatch {
                     certificate: self.name.clone(),

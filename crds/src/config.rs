@@ -57,6 +57,10 @@ pub struct Listen {
     /// Threads that serve clients. Default: the CPU limit, else the cores, at most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<u16>,
+    /// What clients are shown, where the gateway itself ends TLS; without it they speak plain HTTP. Changed files are read
+    /// again by themselves, and no socket is closed for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<CertificateFiles>,
 }
 
 /// How the gateway reaches NATS.
@@ -146,7 +150,7 @@ pub struct Live {
     /// What the process holds at most.
     pub limits: Limits,
     /// Where the address of a client is found. Default: that of its connection.
-    #[serde(default, skip_serializing_if = "ClientAddress::is_default")]
+    #[serde(default, skip_serializing_if = "limits::is_default")]
     pub client_address: ClientAddress,
     /// How it ends.
     pub drain: Drain,
@@ -227,16 +231,16 @@ pub struct Limits {
     /// Open connections; above it 503. Default 10,000.
     pub connections: u32,
     /// Handshakes a second; above it 429. Default 0: any number.
-    #[serde(skip_serializing_if = "limits::is_none")]
+    #[serde(skip_serializing_if = "limits::is_default")]
     pub handshakes_per_second: u32,
     /// What the clients of one address may do.
-    #[serde(skip_serializing_if = "PerAddress::is_default")]
+    #[serde(skip_serializing_if = "limits::is_default")]
     pub per_address: PerAddress,
     /// What the clients of one user may do.
-    #[serde(skip_serializing_if = "PerUser::is_default")]
+    #[serde(skip_serializing_if = "limits::is_default")]
     pub per_user: PerUser,
     /// What one client may send.
-    #[serde(skip_serializing_if = "PerConnection::is_default")]
+    #[serde(skip_serializing_if = "limits::is_default")]
     pub per_connection: PerConnection,
     /// Unwritten bytes of one connection, beyond which it meets its policy. Default 1 MiB.
     pub outbox_bytes: Size,

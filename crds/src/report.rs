@@ -40,6 +40,12 @@ pub struct Report {
     pub draining: bool,
     /// Its connection to NATS.
     pub nats: NatsReport,
+    /// The certificate that it shows to clients. Absent where it does not end TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsReport>,
+    /// Whom it accepts tokens of. Empty where it accepts none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub auth: Vec<ProviderReport>,
 }
 
 /// A configuration file that was refused; the one before it still runs.
@@ -66,6 +72,56 @@ pub struct NatsReport {
     pub reason: String,
     /// The same in a sentence. Empty while it stands.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// The certificate that a gateway shows to clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsReport {
+    /// When it ends, in seconds since 1970.
+    pub not_after: u64,
+    /// Why the newest one is not shown. Absent while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<CertificateRejected>,
+}
+
+/// A certificate that is of no use; the one before is still shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRejected {
+    /// A stable name for what is wrong, such as `Unreadable`, `NoCertificate`, `NoPrivateKey` or `KeyMismatch`.
+    pub reason: String,
+    /// The same in a sentence, without any of what the files hold.
+    pub message: String,
+}
+
+/// What a gateway knows of an issuer of tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The keys that tokens are verified with now. 0: no token of it can be verified.
+    pub keys: u64,
+    /// When they were had last, in seconds since 1970. Absent where they never were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loaded: Option<u64>,
+    /// Whether that is too long ago: fetches have failed for several times the usual interval. They are used on.
+    #[serde(default)]
+    pub stale: bool,
+    /// Why the last fetch failed. Absent where it succeeded, or none has ended yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FetchFailure>,
+}
+
+/// A fetch of keys that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FetchFailure {
+    /// A stable name, such as `Unreachable`, `TlsFailed`, `ErrorAnswer` or `IssuerMismatch`.
+    pub reason: String,
+    /// The same in a sentence.
     pub message: String,
 }
 
@@ -97,6 +153,7 @@ mod tests {
             message: String::new(),
         };
         assert_eq!((report.rejected.clone(), &report.nats), (None, &nats));
+        assert_eq!((report.tls.clone(), &*report.auth), (None, &[][..]));
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
             r#"{"version":"0.2.0","bootHash":"b","liveHash":"l","connections":3,"draining":false,"nats":{"connected":true}}"#

@@ -57,6 +57,36 @@ impl Gateway {
         Self::launch_with(&boot, |boot| whole(boot, live), program, &[]).await_ready()
     }
 
+    /// Starts one that ends TLS itself, with the files of a certificate and its key, and awaits its readiness.
+    pub fn secured(nats_url: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
+        Self::launch_secured(nats_url, live, pair).await_ready()
+    }
+
+    /// The same, ready or not.
+    pub fn launch_secured(nats_url: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
+        let boot = format!("nats: {{servers: [\"{nats_url}\"]}}");
+        Self::launch_secured_by(command(Program::Gateway.expect()), &boot, live, pair)
+    }
+
+    fn launch_secured_by(program: Command, boot: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
+        let [certificate, key] = pair.each_ref().map(|path| path.display());
+        let tls = format!(", tls: {{certificateFile: \"{certificate}\", keyFile: \"{key}\"}}");
+        let config = |boot: &str| {
+            whole(
+                &boot.replacen("shards: 2", &format!("shards: 2{tls}"), 1),
+                live,
+            )
+        };
+        Self::launch_with(boot, config, program, &[])
+    }
+
+    /// The same with further lines of `boot` and all that it can log, ready or not.
+    pub fn launch_verbose(boot: &str, live: &str, pair: &[PathBuf; 2]) -> Self {
+        let mut program = command(Program::Gateway.expect());
+        program.env("RUST_LOG", "trace");
+        Self::launch_secured_by(program, boot, live, pair)
+    }
+
     fn await_ready(mut self) -> Self {
         until_true("the gateway is ready", SOON, || {
             assert!(self.process.is_running(), "the gateway has ended");

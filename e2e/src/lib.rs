@@ -61,6 +61,8 @@ pub mod frame;
 
 pub mod socket;
 
+pub mod secure;
+
 pub mod wscat;
 
 pub mod websocat;

@@ -155,6 +155,48 @@ fn an_address_has_its_connections_and_each_that_ends_makes_room() {
 }
 
 #[test]
+fn who_opens_connections_and_says_nothing_is_held_to_its_address_too() {
+    const FLOOD: usize = 1_000;
+    needs!(NatsServer);
+    let (_nats, gateway) = start(
+        "websocket: {handshakeTimeout: 1m}
+limits: {perAddress: {connections: 20}}",
+    );
+    let to = gateway.address();
+    let say_nothing = |number: usize| {
+        let mut socket = RawSocket::connect_from(client(1), to);
+        if number.is_multiple_of(2) {
+            // It may have been dropped already.
+            let _ = socket.try_send("GET /ws HTTP/1.1\r\nHost: loc");
+        }
+        socket
+    };
+    let mut first: Vec<_> = (0..20).map(say_nothing).collect();
+    until_true("they have their places", SOON, || {
+        shake(to, client(1), "").1.status == 429
+    });
+    let before = refusals(&gateway, "TooManyFromAddress");
+    let more: Vec<_> = (0..FLOOD).map(say_nothing).collect();
+    // Each of the two shards hears 256 of them out.
+    let dropped = FLOOD as f64 - 2.0 * 256.0;
+    until_true("the others are dropped", SOON, || {
+        refusals(&gateway, "TooManyFromAddress") >= before + dropped
+    });
+    let mut honest = open(to, client(2), "");
+    echoes(&mut honest);
+    // Who has a place gets in with it, late as it is.
+    let request = request("/ws", "");
+    first[0].send(&request[request.find("alhost").unwrap()..]);
+    assert_eq!(first[0].head(SOON).unwrap().status, 101);
+    echoes(&mut first[0]);
+    first.truncate(1);
+    drop(more);
+    until_true("there is room again", SOON, || {
+        shake(to, client(1), "").1.status == 101
+    });
+}
+
+#[test]
 fn an_address_that_connects_too_often_waits_and_others_do_not() {
     needs!(NatsServer);
     let (_nats, gateway) = start("limits: {perAddress: {handshakesPerSecond: 2}}");

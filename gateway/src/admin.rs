@@ -25,7 +25,8 @@ use tokio::net::TcpListener;
 use wsgateway_crds::report::Report;
 
 use crate::{
-    auth::keyring::Keyrings, metrics, nats::NatsHandle, revision::Revisions, upgrade::Gate,
+    auth::keyring::Keyrings, metrics, nats::NatsHandle, revision::Revisions, tls::Certificates,
+    upgrade::Gate,
 };
 
 /// How long a shard may go without a sweep before the process counts as stuck. A sweep is due every
@@ -47,6 +48,8 @@ pub struct Admin {
     pub nats: NatsHandle,
     /// The keys of issuers.
     pub keyrings: Arc<Keyrings>,
+    /// What clients are shown, with TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// The open connections.
     pub gate: Arc<Gate>,
     /// The configuration that runs.
@@ -158,6 +161,11 @@ impl Admin {
             connections: self.gate.open() as u64,
             draining: self.gate.is_draining(),
             nats: self.nats.report(),
+            tls: self
+                .certificates
+                .as_ref()
+                .map(|certificates| certificates.report()),
+            auth: self.keyrings.report(),
         }
     }
 }

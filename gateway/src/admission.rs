@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::HeaderMap;
 use wsgateway_crds::config;
 
 pub use self::address::{Block, ClientAddress};
@@ -22,6 +23,7 @@ use self::{
     tally::{Place, Taken, Tally},
     throttle::Throttle,
 };
+use crate::config::LiveConfig;
 
 /// How many handshakes and connections there may be. Of every number 0 is none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +49,14 @@ pub struct Admissions {
 /// A user, by a keyed hash of issuer and subject: a table of names would hold what anybody may choose the length of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct User(u64);
+
+/// A client before its request. Where its address is known already it has its place from here on, so that connections
+/// which never say what they want are counted, too.
+#[derive(Debug)]
+pub struct Arrival {
+    peer: IpAddr,
+    admitted: Option<Result<Places, AdmissionRefusal>>,
+}
 
 /// A connection's places among those of its address and of its user, given back when dropped.
 #[derive(Debug, Default)]
@@ -109,9 +119,42 @@ impl AdmissionRefusal {
     }
 }
 
+impl Arrival {
+    /// One from this address, as far as the connection tells. `now` is the time since any fixed moment.
+    pub fn new(peer: IpAddr, admissions: &Admissions, live: &LiveConfig, now: Duration) -> Self {
+        let is_known = !live.client_address.is_in_request();
+        let admit = || admissions.admit_address(&live.admission, || peer, now);
+        Self {
+            peer,
+            admitted: is_known.then(admit),
+        }
+    }
+
+    /// Why it is refused, where it is already. It is told so once its request is there.
+    pub fn refusal(&self) -> Option<&AdmissionRefusal> {
+        self.admitted.as_ref()?.as_ref().err()
+    }
+
+    /// Its place, now that its request is there.
+    ///
+    /// # Errors
+    /// When its address has had its share.
+    pub fn admit(
+        self,
+        headers: &HeaderMap,
+        admissions: &Admissions,
+        live: &LiveConfig,
+        now: Duration,
+    ) -> Result<Places, AdmissionRefusal> {
+        let address = || live.client_address.of_request(self.peer, headers);
+        let admit = || admissions.admit_address(&live.admission, address, now);
+        self.admitted.unwrap_or_else(admit)
+    }
+}
+
 impl Admissions {
-    /// Takes up a handshake of an address. `now` is the time since any fixed moment. The place, where connections are
-    /// counted, is added to `places`.
+    /// Takes up a handshake of an address. `now` is the time since any fixed moment. Comes with its place, where
+    /// connections are counted.
     ///
     /// # Errors
     /// When the address has had its share.
@@ -120,18 +163,17 @@ impl Admissions {
         limits: &AdmissionLimits,
         address: impl FnOnce() -> IpAddr,
         now: Duration,
-        places: &mut Places,
-    ) -> Result<(), AdmissionRefusal> {
+    ) -> Result<Places, AdmissionRefusal> {
         let limits = limits.per_address;
         if limits == config::PerAddress::default() {
-            return Ok(());
+            return Ok(Places::default());
         }
         let block = Block::of(address());
         match self.addresses.enter(block, limits, now) {
-            Ok(place) => {
-                places.address = place;
-                Ok(())
-            }
+            Ok(address) => Ok(Places {
+                address,
+                user: None,
+            }),
             Err(Taken::Full) => Err(AdmissionRefusal::TooManyFromAddress),
             Err(Taken::TooOften(wait)) => Err(AdmissionRefusal::TooOftenFromAddress(wait)),
         }
@@ -202,9 +244,8 @@ mod tests {
             ..AdmissionLimits::default()
         };
         let enter = |from: &str, issuer: &str, name: &str| {
-            let mut places = Places::default();
+            let mut places = admissions.admit_address(&limits, address(from), NOW)?;
             let name = || (issuer.to_owned(), name.to_owned());
-            admissions.admit_address(&limits, address(from), NOW, &mut places)?;
             admissions.admit_user(&limits, name, &mut places)?;
             Ok::<_, AdmissionRefusal>(places)
         };
@@ -249,11 +290,8 @@ mod tests {
     fn without_limits_nothing_is_kept() {
         let admissions = Admissions::default();
         let limits = AdmissionLimits::default();
-        let mut places = Places::default();
         let unasked = || unreachable!("nobody asks for it");
-        admissions
-            .admit_address(&limits, unasked, NOW, &mut places)
-            .unwrap();
+        let mut places = admissions.admit_address(&limits, unasked, NOW).unwrap();
         let unasked = || unreachable!("nobody asks for it");
         admissions
             .admit_user(&limits, unasked, &mut places)

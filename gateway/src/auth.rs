@@ -222,11 +222,14 @@ impl Auth {
     pub fn check_logout(&self, token: &str, provider: &str) -> Result<(), LogoutRefusal> {
         let token = Token::parse_logout(token)?;
         let issuer = self.issuer_of_logout(&token, Some(provider))?;
-        issuer.trust.check_logout(&token, since_1970())?;
+        issuer
+            .trust
+            .check_logout(&token, since_1970(), Duration::ZERO)?;
         Ok(())
     }
 
-    /// What a logout token ends, whoever brought it; of the issuer of this name, or of any that may end sessions.
+    /// What a logout token ends: of the issuer of this name, who brings it, or of any that may end sessions, so much
+    /// late at most.
     ///
     /// # Errors
     /// When it is not believed, or that cannot be told now.
@@ -234,14 +237,15 @@ impl Auth {
         &self,
         token: &str,
         provider: Option<&str>,
+        late: Duration,
     ) -> Result<Ended, LogoutRefusal> {
         let token = Token::parse_logout(token)?;
         let issuer = self.issuer_of_logout(&token, provider)?;
         let (trust, now) = (&issuer.trust, since_1970());
-        trust.check_logout(&token, now)?;
+        trust.check_logout(&token, now, late)?;
         let logout = issuer
             .with_keys(
-                |keys| trust.verify_logout(&token, keys, now),
+                |keys| trust.verify_logout(&token, keys, now, late),
                 |error| *error == LogoutError::Token(TokenError::UnknownKey),
             )
             .await
@@ -289,7 +293,7 @@ fn since_1970() -> Duration {
 }
 
 /// A random part of a duration.
-fn part(max: Duration) -> Duration {
+pub(crate) fn part(max: Duration) -> Duration {
     let random = RandomState::new().hash_one(()) as u32;
     max.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

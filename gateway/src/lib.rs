@@ -13,7 +13,7 @@
 //!   operator's, which becomes no connection), [`admission`] (whether there is room for it), [`auth`] (whose it is),
 //!   [`logout`] (whose is over), [`page`] (where connections come from), [`session`] (protocol state), [`rate`] (how much
 //!   a client may send) and [`outbox`] (what is still to be sent), all free of IO;
-//! - [`socket`], the only socket IO;
+//! - [`socket`], the only socket IO, over a [`stream`] with or without TLS, whose certificate is in [`tls`];
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
 //!   [`telemetry`] and [`clock`].
 
@@ -43,6 +43,8 @@ pub mod session;
 pub mod upgrade;
 
 pub mod socket;
+pub mod stream;
+pub mod tls;
 
 pub mod admin;
 pub mod clock;

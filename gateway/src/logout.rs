@@ -5,10 +5,12 @@
 //!                                  └──▶ NATS ──▶ every gateway, each of which verifies the token itself
 //! ```
 //!
-//! What travels is the logout token as the issuer signed it, so that whoever may publish on the subject can end
+//! A gateway that begins to listen asks the others for what was told of late, so that one which starts or was cut off
+//! knows it too. What travels is the logout token as the issuer signed it, so that whoever may publish on the subject can end
 //! nobody's session. A connection keeps two numbers and a time for this, and none where its issuer cannot end sessions.
 
 mod endpoint;
+mod recent;
 mod table;
 
 use std::{
@@ -20,16 +22,19 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::yield_now,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use wsgateway_auth::{Claims, Logout};
 
 pub use self::endpoint::{answer, provider};
-use self::table::Table;
+use self::{
+    recent::{AGE_MAX, Recent},
+    table::Table,
+};
 use crate::{
-    auth::AuthMetrics,
+    auth::{AuthMetrics, part},
     config::LiveConfig,
     exchange::{ShardInbox, ToShard},
     nats::NatsHandle,
@@ -41,6 +46,15 @@ const HEARD_MAX: usize = 256;
 
 /// How long NATS may take to bring back what was published, which shows that every gateway on it gets it.
 const ECHO_WAIT: Duration = Duration::from_secs(2);
+
+/// What a gateway publishes that begins to listen, or comes back: the others say again what it may have missed.
+const QUESTION: &[u8] = b"?";
+
+/// Within which time one of them does so, and the others hear that they need not.
+const ANSWER_SPREAD: Duration = Duration::from_millis(500);
+
+/// How often one does. Who asks meanwhile is answered then.
+const ANSWER_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Keyed anew in each process: nobody can make two names of one number.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
@@ -135,6 +149,9 @@ impl Ended {
 #[derive(Debug)]
 pub struct Logouts {
     table: Mutex<Table>,
+    recent: Mutex<Recent>,
+    /// Somebody wants to hear what is recent.
+    asked: Notify,
     /// Who waits until NATS has brought back a token.
     waiting: Mutex<HashMap<Bytes, Vec<oneshot::Sender<()>>>>,
     live: watch::Sender<Arc<LiveConfig>>,
@@ -153,6 +170,8 @@ impl Logouts {
     pub fn new(live: Arc<LiveConfig>, nats: NatsHandle, metrics: AuthMetrics) -> Self {
         Self {
             table: Mutex::default(),
+            recent: Mutex::default(),
+            asked: Notify::new(),
             waiting: Mutex::default(),
             live: watch::Sender::new(live),
             shards: OnceLock::new(),
@@ -183,7 +202,8 @@ impl Logouts {
                 .as_ref()
                 .and_then(|auth| auth.logout_subject.clone())
         };
-        let follow = self.nats.follow(self.live.subscribe(), subject, sender);
+        let live = self.live.subscribe();
+        let follow = self.nats.follow(live, subject, QUESTION, sender);
         let verify = async {
             while let Some(token) = heard.recv().await {
                 self.hear(token).await;
@@ -191,11 +211,16 @@ impl Logouts {
                 yield_now().await;
             }
         };
-        tokio::join!(follow, verify);
+        tokio::join!(follow, verify, self.answer_questions());
     }
 
     /// A token that NATS brings, from this gateway or another, or from who knows whom.
     async fn hear(&self, token: Bytes) {
+        if token == QUESTION {
+            self.asked.notify_one();
+            return;
+        }
+        let is_known = self.recent().is_known(&token, Instant::now());
         if let Some(waiting) = self.waiting().remove(&token) {
             for told in waiting {
                 // Who no longer waits has said so to the issuer.
@@ -203,14 +228,17 @@ impl Logouts {
             }
             return;
         }
+        if is_known {
+            return;
+        }
         let live = self.live.borrow().clone();
         let verified = match (&live.auth, std::str::from_utf8(&token)) {
-            (Some(auth), Ok(token)) => auth.verify_logout(token, None).await,
+            (Some(auth), Ok(token)) => auth.verify_logout(token, None, AGE_MAX).await,
             _ => return self.metrics.logout("gateways", "TokenMalformed"),
         };
         match verified {
             Ok(ended) => {
-                self.apply(ended);
+                self.apply(ended, token);
                 self.table().set_told(&ended);
                 self.metrics.logout("gateways", "accepted");
             }
@@ -222,10 +250,34 @@ impl Logouts {
         }
     }
 
+    /// Says again what is recent to those who ask, unless others have done so first.
+    async fn answer_questions(&self) {
+        loop {
+            self.asked.notified().await;
+            let asked = Instant::now();
+            sleep(part(ANSWER_SPREAD)).await;
+            let live = self.live.borrow().clone();
+            let subject = live
+                .auth
+                .as_ref()
+                .and_then(|auth| auth.logout_subject.clone());
+            let tokens = self.recent().untold_since(asked);
+            for (subject, token) in subject.into_iter().cycle().zip(tokens) {
+                // Where there is no room now, others tell the rest, or the next who asks hears it.
+                if self.nats.try_publish(subject, token).is_err() {
+                    break;
+                }
+            }
+            sleep(ANSWER_INTERVAL).await;
+        }
+    }
+
     /// From here on nobody comes in with what is over, and who is in goes. The table is first: who is let in by it
     /// before is known to a shard by the time that it is told.
-    fn apply(&self, ended: Ended) {
-        self.table().insert(&ended, Instant::now());
+    fn apply(&self, ended: Ended, token: Bytes) {
+        let now = Instant::now();
+        self.recent().keep(token, now);
+        self.table().insert(&ended, now);
         for shard in self.shards.get().into_iter().flatten() {
             shard.send(ToShard::LogOut(ended));
         }
@@ -259,6 +311,10 @@ impl Logouts {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<Bytes, Vec<oneshot::Sender<()>>>> {

@@ -6,14 +6,13 @@
 //! lives, and what it holds.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 
@@ -21,6 +20,7 @@ use crate::{
     clock::Tick,
     deflate::Inflater,
     session::{CloseCause, Event, Session, SessionLimits, close_frame},
+    stream::Stream,
 };
 
 /// Probes that are answered in a burst, by the whole process.
@@ -77,17 +77,17 @@ impl<const BURST: u64, const INTERVAL_MS: u64> Allowance<BURST, INTERVAL_MS> {
 }
 
 /// Answers pings, and the close frame, for as long as a probe lives. `leftover` came behind its head.
-pub async fn serve(mut stream: TcpStream, leftover: &[u8]) {
+pub async fn serve(mut stream: Stream, leftover: &[u8]) {
     if timeout(LIFETIME, converse(&mut stream, leftover))
         .await
         .is_err()
     {
         // Who takes nothing is not waited for.
-        let _ = stream.try_write(&close_frame(1000, "ProbeOver"));
+        let _ = stream.try_write(&[IoSlice::new(&close_frame(1000, "ProbeOver"))]);
     }
 }
 
-async fn converse(stream: &mut TcpStream, leftover: &[u8]) -> io::Result<()> {
+async fn converse(stream: &mut Stream, leftover: &[u8]) -> io::Result<()> {
     let mut session = Session::new(Tick::default(), &LIMITS, 0);
     let mut buffer = vec![0; READ_BYTES];
     let mut input = leftover.to_vec();
@@ -95,6 +95,7 @@ async fn converse(stream: &mut TcpStream, leftover: &[u8]) -> io::Result<()> {
     loop {
         let answer = answer(&mut session, &mut input);
         stream.write_all(&answer).await?;
+        stream.flush().await?;
         if session.is_closed() {
             return stream.shutdown().await;
         }

@@ -37,6 +37,7 @@ use crate::{
     probe,
     revision::Revisions,
     telemetry::chain,
+    tls::{CertificateError, Certificates},
     upgrade::Gate,
     watch,
 };
@@ -62,6 +63,9 @@ pub enum Error {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no certificate to show to clients.
+    #[error("no TLS for clients")]
+    Certificate(#[from] CertificateError),
     /// NATS cannot be connected to as configured.
     #[error(transparent)]
     Nats(#[from] nats::NatsConfigError),
@@ -95,6 +99,9 @@ pub fn check(args: &Args) -> Result<(), Error> {
     let read = ConfigFiles::new(args).read()?;
     nats::check(&read.boot.nats)?;
     check_live(&read.live)?;
+    if let Some(files) = &read.boot.listen.tls {
+        Certificates::check(files)?;
+    }
     Ok(())
 }
 
@@ -113,9 +120,18 @@ pub fn run(args: &Args) -> Result<(), Error> {
     control.block_on(async {
         let mut signals = Signals::new()?;
         // Watched before it is read: a change between the two would go unnoticed.
-        let watched = watch::changes(&files).map_err(Error::Start);
+        let watched = watch::changes(files.paths()).map_err(Error::Start);
         let read = files.read()?;
-        let mut changes = watched?;
+        let mut changes = Changes {
+            certificate: match &read.boot.listen.tls {
+                Some(files) => {
+                    let paths = Certificates::paths(files).into_iter();
+                    watch::changes(paths).map_err(Error::Start)?
+                }
+                None => mpsc::channel(1).1,
+            },
+            config: watched?,
+        };
         let mut process = Process::start(files, read, descriptors, epoch).await?;
         process.serve(&mut signals, &mut changes).await?;
         process.drain().await;
@@ -141,6 +157,12 @@ impl Signals {
     }
 }
 
+/// What says that files may have changed.
+struct Changes {
+    config: mpsc::Receiver<()>,
+    certificate: mpsc::Receiver<()>,
+}
+
 /// All that runs.
 struct Process {
     files: ConfigFiles,
@@ -158,6 +180,7 @@ struct Process {
     nats: NatsHandle,
     keyrings: Arc<Keyrings>,
     logouts: Arc<Logouts>,
+    certificates: Option<Arc<Certificates>>,
     nats_task: JoinHandle<()>,
     stop_nats: CancellationToken,
 }
@@ -179,6 +202,9 @@ impl Process {
         warn_of_unknown(&unknown);
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        let tls = boot.listen.tls.as_ref();
+        let certificates = tls.map(|files| Certificates::open(files, &mut registry));
+        let certificates = certificates.transpose()?.map(Arc::new);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
         let (nats, nats_side) = nats::new(boot.nats.clone(), nats_metrics)?;
         let auth_metrics = AuthMetrics::register(&mut registry);
@@ -199,6 +225,7 @@ impl Process {
             metrics: metrics.clone(),
             epoch,
             live: live.clone(),
+            certificates: certificates.clone(),
         };
         let count = shards(&boot);
         let fleet = Fleet::start(boot.listen.clients, count, &common)?;
@@ -206,6 +233,7 @@ impl Process {
             registry,
             nats: nats.clone(),
             keyrings: keyrings.clone(),
+            certificates: certificates.clone(),
             gate: gate.clone(),
             revisions: revisions.clone(),
             connections_max,
@@ -237,17 +265,14 @@ impl Process {
             nats,
             keyrings,
             logouts,
+            certificates,
             nats_task,
             stop_nats,
         })
     }
 
     /// Serves until it is told to end: reloads meanwhile.
-    async fn serve(
-        &mut self,
-        signals: &mut Signals,
-        changes: &mut mpsc::Receiver<()>,
-    ) -> Result<(), Error> {
+    async fn serve(&mut self, signals: &mut Signals, changes: &mut Changes) -> Result<(), Error> {
         loop {
             tokio::select! {
                 _ = signals.terminate.recv() => {
@@ -258,8 +283,12 @@ impl Process {
                     tracing::info!("SIGINT: draining");
                     return Ok(());
                 }
-                _ = signals.hangup.recv() => {}
-                Some(()) = changes.recv() => {}
+                _ = signals.hangup.recv() => self.reload_certificate(),
+                Some(()) = changes.config.recv() => {}
+                Some(()) = changes.certificate.recv() => {
+                    self.reload_certificate();
+                    continue;
+                }
                 () = self.fleet.ended() => return Err(Error::ShardFailed),
             }
             let result = match self.reload() {
@@ -271,6 +300,12 @@ impl Process {
             };
             let label = ResultLabel { result };
             self.metrics.reloads.get_or_create(&label).inc();
+        }
+    }
+
+    fn reload_certificate(&self) {
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
         }
     }
 

@@ -28,11 +28,7 @@ use std::{
 pub use self::accept::listen;
 use self::round::Round;
 use slab::Slab;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::spawn_local,
-};
+use tokio::{net::TcpListener, sync::Notify, task::spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +46,8 @@ use crate::{
     rate::Meter,
     session::{CloseCause, Session},
     socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings, Turn},
+    stream::{self, Stream},
+    tls::Certificates,
     upgrade::{Accepted, Gate},
 };
 
@@ -78,6 +76,8 @@ pub struct ShardParts {
     pub epoch: Instant,
     /// The first configuration.
     pub live: Arc<LiveConfig>,
+    /// What clients are shown, with TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// Milliseconds since the epoch at the last sweep: a shard that is stuck shows here.
     pub heartbeat: Arc<AtomicU64>,
 }
@@ -94,11 +94,19 @@ pub struct Shard {
     metrics: Metrics,
     epoch: Instant,
     heartbeat: Arc<AtomicU64>,
+    tls: Option<Tls>,
     /// Ends the accepting.
     draining: CancellationToken,
     /// Somebody has got in line.
     line_grows: Notify,
     state: RefCell<State>,
+}
+
+/// What its connections have TLS by.
+#[derive(Debug)]
+struct Tls {
+    certificates: Arc<Certificates>,
+    scratch: Rc<RefCell<stream::Scratch>>,
 }
 
 #[derive(Debug)]
@@ -168,6 +176,10 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         metrics: parts.metrics,
         epoch: parts.epoch,
         heartbeat: parts.heartbeat,
+        tls: parts.certificates.map(|certificates| Tls {
+            certificates,
+            scratch: Rc::default(),
+        }),
         draining: CancellationToken::new(),
         line_grows: Notify::new(),
         state: RefCell::new(state),
@@ -230,7 +242,7 @@ impl Shard {
     }
 
     /// Takes in a connection whose handshake has been answered. `leftover` came behind its head.
-    fn open(self: &Rc<Self>, stream: TcpStream, leftover: Vec<u8>, accepted: Accepted) {
+    fn open(self: &Rc<Self>, stream: Stream, leftover: Vec<u8>, accepted: Accepted) {
         let Accepted {
             route,
             page,
@@ -256,9 +268,10 @@ impl Shard {
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
         let is_over = |terms: &Terms| terms.login.is_some_and(|login| self.logouts.covers(&login));
-        let outdated = match terms.as_ref().is_some_and(is_over) {
-            true => Some(CloseCause::LoggedOut),
-            false => state.outdated(at, &route, page.as_ref()),
+        let outdated = if terms.as_ref().is_some_and(is_over) {
+            Some(CloseCause::LoggedOut)
+        } else {
+            state.outdated(at, &route, page.as_ref())
         };
         let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
             .with_extras(publish, &queues)

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 pub use self::turn::Turn;
 use self::{inbound::Stalled, turn::Waiting};
@@ -33,6 +33,7 @@ use crate::{
     page::PageId,
     rate::Meter,
     session::{CloseCause, Due, Session},
+    stream::Stream,
     upgrade::Permit,
 };
 
@@ -48,7 +49,7 @@ const READS_PER_POLL_MAX: usize = 8;
 /// One open WebSocket. It holds no buffer while it is idle.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     session: Session,
     outbox: Outbox,
     /// Wakes the task that polls it.
@@ -151,7 +152,7 @@ pub struct Counts {
 
 impl Connection {
     /// A connection whose handshake has just been answered.
-    pub fn new(stream: TcpStream, session: Session, permit: Permit, key: (u32, u16)) -> Self {
+    pub fn new(stream: Stream, session: Session, permit: Permit, key: (u32, u16)) -> Self {
         Self {
             stream,
             session,
@@ -256,11 +257,10 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
+        let stalled = stalled.map_or(0, Stalled::bytes);
         let waiting = self.waiting().map_or(0, |waiting| waiting.rest.len());
-        self.outbox.bytes()
-            + self.session.held_bytes()
-            + stalled.map_or(0, Stalled::bytes)
-            + waiting
+        let unread = self.session.held_bytes() + stalled + waiting;
+        self.outbox.bytes() + self.stream.held_bytes() + unread
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -281,11 +281,12 @@ impl Connection {
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
             }
-            if self.session.is_discarding() && self.outbox.is_empty() {
+            if self.session.is_discarding() && self.is_drained() {
                 // Shutting twice is harmless, and a socket that breaks here is seen by the next read.
                 let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             }
-            if self.session.is_closed() && self.outbox.is_empty() {
+            if self.session.is_closed() && self.is_drained() {
+                self.stream.say_end();
                 let end = self.closing_cause().map_or(End::ClosedByPeer, End::Closed);
                 self.ended = Some(end);
                 return Poll::Ready(end);
@@ -360,7 +361,9 @@ impl Connection {
         if is_silent && self.is_open() {
             return self.close(CloseCause::NoFirstMessage, "", now);
         }
-        let waiting = self.outbox.waiting_since();
+        self.stream.note_pending(now);
+        let waiting = self.stream.pending_since();
+        let waiting = waiting.or_else(|| self.outbox.waiting_since());
         match self
             .session
             .handle_timeout(around.now, waiting, &around.route.session)
@@ -370,7 +373,7 @@ impl Connection {
                 if let Some(meter) = self.meter() {
                     meter.expect_pong();
                 }
-                let was_empty = self.outbox.is_empty();
+                let was_empty = self.is_drained();
                 let ping = encode(Opcode::Ping, &[]);
                 self.outbox
                     .push_control(frame(ping, around.now, FrameClass::Ping));

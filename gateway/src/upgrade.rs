@@ -3,7 +3,6 @@
 //! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
 
 use std::{
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -27,7 +26,7 @@ use wsgateway_crds::{
 };
 
 use crate::{
-    admission::{AdmissionRefusal, Admissions, Places},
+    admission::{AdmissionRefusal, Admissions, Arrival, Places},
     auth::{AuthRefusal, Identity, Terms},
     config::{LiveConfig, Route, RouteSubject},
     deflate::{Agreement, Window, offer::negotiate},
@@ -51,7 +50,7 @@ pub struct Gate {
     /// Probes have no place among the connections.
     probes: Allowance,
     /// Handshakes, and the connections of each address and user.
-    admissions: Admissions,
+    pub admissions: Admissions,
 }
 
 /// A place among the open connections, given back when dropped.
@@ -135,8 +134,6 @@ pub struct Conditions<'a> {
     pub age: Duration,
     /// The sessions that were ended.
     pub logouts: &'a Logouts,
-    /// Whom the request comes from, as far as its connection tells.
-    pub peer: IpAddr,
 }
 
 /// Why a request does not become a WebSocket.
@@ -282,6 +279,7 @@ impl Refusal {
 /// When it is not let in.
 pub async fn accept<B>(
     request: &Request<B>,
+    arrival: Arrival,
     conditions: Conditions<'_>,
 ) -> Result<(Entry, Response<Full<Bytes>>), Refusal> {
     let path = request.uri().path();
@@ -300,12 +298,7 @@ pub async fn accept<B>(
         return Ok((Entry::Probe, response));
     }
     let (limits, admissions) = (&conditions.live.admission, &conditions.gate.admissions);
-    let mut places = Places::default();
-    let address = || {
-        let address = &conditions.live.client_address;
-        address.of_request(conditions.peer, headers)
-    };
-    admissions.admit_address(limits, address, conditions.age, &mut places)?;
+    let mut places = arrival.admit(headers, admissions, conditions.live, conditions.age)?;
     let subprotocol = choose_subprotocol(headers)?;
     let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;

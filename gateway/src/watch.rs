@@ -1,11 +1,9 @@
-//! Notices that a configuration file has changed.
+//! Notices that a configuration file or a certificate has changed.
 
 use std::{collections::HashSet, io, path::Path, time::Duration};
 
 use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
-
-use crate::config::ConfigFiles;
 
 /// How long after the first sign of a change the file is read: editors and the kubelet make several
 /// steps of it.
@@ -16,7 +14,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When a folder cannot be watched.
-pub fn changes(files: &ConfigFiles) -> io::Result<mpsc::Receiver<()>> {
+pub fn changes<'a>(files: impl Iterator<Item = &'a Path>) -> io::Result<mpsc::Receiver<()>> {
     let (say, mut heard) = mpsc::channel::<()>(1);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         let is_read = event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_)));
@@ -26,7 +24,7 @@ pub fn changes(files: &ConfigFiles) -> io::Result<mpsc::Receiver<()>> {
         }
     })
     .map_err(io::Error::other)?;
-    let folders: HashSet<&Path> = files.paths().map(folder).collect();
+    let folders: HashSet<&Path> = files.map(folder).collect();
     for folder in folders {
         watcher
             .watch(folder, RecursiveMode::NonRecursive)

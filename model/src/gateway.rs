@@ -51,7 +51,7 @@ pub struct Gateway {
     pub auth_files: Vec<SecretFile>,
     /// What the proxy in front of the workers must know.
     pub exposure: Exposure,
-    /// Where the proxy's certificate comes from.
+    /// Where the certificate comes from that clients see.
     pub tls: Tls,
     /// What is made in a cluster for clients to come in by.
     pub entrance: Entrance,
@@ -158,6 +158,42 @@ pub struct NetworkPolicy {
 }
 
 impl Gateway {
+    /// Whether the workers end TLS themselves in a cluster: no proxy that is told of the certificate stands in front of
+    /// them.
+    pub fn ends_tls(&self) -> bool {
+        let has_no_proxy = matches!(
+            self.entrance,
+            Entrance::LoadBalancer { .. } | Entrance::None
+        );
+        has_no_proxy && self.tls != Tls::None
+    }
+
+    /// The certificate that workers show which end TLS themselves, in files of this directory, and those files.
+    pub fn tls_in(&self, directory: &Path) -> Option<(config::CertificateFiles, Vec<SecretFile>)> {
+        let secret = self
+            .exposure
+            .tls_secret
+            .as_ref()
+            .filter(|_| self.ends_tls())?;
+        let file = |key: &str| SecretFile {
+            path: directory.join(key),
+            content: Content {
+                at: KeyOf {
+                    kind: ReferenceKind::Secret,
+                    name: secret.to_string(),
+                    key: key.to_owned(),
+                },
+                bytes: SecretBytes::new(Vec::new()),
+            },
+        };
+        let (certificate, key) = (file("tls.crt"), file("tls.key"));
+        let files = config::CertificateFiles {
+            certificate_file: certificate.path.clone(),
+            key_file: key.path.clone(),
+        };
+        Some((files, vec![certificate, key]))
+    }
+
     /// What a worker's configuration says beside where it listens and how it reaches NATS, with every file that it
     /// names in this directory, and those files.
     pub fn live_in(&self, directory: &Path) -> (Live, Vec<SecretFile>) {
@@ -275,7 +311,7 @@ pub enum Credentials {
     Token(Content),
 }
 
-/// Where the proxy's certificate comes from.
+/// Where the certificate comes from that clients see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// From an authority that is made for this `WsGateway`.

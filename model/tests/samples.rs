@@ -44,6 +44,7 @@ fn every_sample_becomes_the_configuration_of_a_worker() {
                 clients: "127.0.0.1:8001".parse().unwrap(),
                 admin: "127.0.0.1:9001".parse().unwrap(),
                 shards: None,
+                tls: None,
             };
             let (live, auth_files) = gateway.live_in("/run/wsgateway/auth".as_ref());
             let config = Config {

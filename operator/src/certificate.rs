@@ -86,19 +86,20 @@ pub fn plan(
     Some(planned(existing, &wanted, now))
 }
 
-/// For whom the certificate is: the hosts, or where there is none, the Service.
+/// For whom the certificate is: the hosts, and the Service where there is none, or where the gateways show it
+/// themselves, and so to clients inside the cluster too.
 fn names(gateway: &Gateway) -> BTreeSet<String> {
     let hosts = gateway.exposure.hosts.iter().map(HostName::as_str);
-    let hosts: BTreeSet<String> = hosts.map(ToOwned::to_owned).collect();
-    if !hosts.is_empty() {
-        return hosts;
+    let mut names: BTreeSet<String> = hosts.map(ToOwned::to_owned).collect();
+    if names.is_empty() || gateway.ends_tls() {
+        let service = format!("{}.{}.svc", gateway.name, gateway.namespace);
+        names.extend([
+            format!("{service}.cluster.local"),
+            service,
+            "localhost".to_owned(),
+        ]);
     }
-    let service = format!("{}.{}.svc", gateway.name, gateway.namespace);
-    BTreeSet::from([
-        format!("{service}.cluster.local"),
-        service,
-        "localhost".to_owned(),
-    ])
+    names
 }
 
 fn planned(

@@ -140,7 +140,13 @@ async fn of_balancer(
     let is_ingress = kind == Kind::Ingress;
     let front = balancer(known.front, is_ingress);
     let (port, certificate) = match (is_ingress, &gateway.tls) {
-        (false, _) => (names::CLIENTS_PORT, None),
+        (false, Tls::None) => (names::CLIENTS_PORT, None),
+        // Whose leaf it is, is not compared: for a minute after a renewal kubelets bring it to one pod after the other.
+        (false, _) => {
+            let leaf = None;
+            let expected = expected(gateway, known);
+            (names::CLIENTS_PORT, Some(Expected { leaf, ..expected }))
+        }
         (true, Tls::None) => (80, None),
         (true, _) => (443, Some(expected(gateway, known))),
     };

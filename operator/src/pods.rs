@@ -36,40 +36,68 @@ const ASKED_AT_ONCE: usize = 16;
 /// What a pod said, or why it could not be asked.
 pub type Said = Result<Report, String>;
 
+/// How old may be what a pod said that is not ready: it is about to say something else.
+const UNREADY_AGE_MAX: Duration = Duration::from_secs(2);
+
 /// What the pods said last.
 #[derive(Debug, Default)]
-pub struct Reports(Mutex<HashMap<Box<str>, (Instant, Said)>>);
+pub struct Reports(Mutex<HashMap<Box<str>, Kept>>);
+
+/// What a pod said, and when.
+#[derive(Debug, Clone)]
+struct Kept {
+    at: Instant,
+    /// Whether it was ready then.
+    is_ready: bool,
+    said: Said,
+}
 
 impl Reports {
-    /// What each pod says that has an address and serves, by UID; not older than this.
+    /// What each pod says that has an address and runs, by UID; not older than this. Of one that is not ready it says why,
+    /// such as that it has no keys; that it says nothing yet is no news.
     pub async fn of(&self, pods: &[Arc<PodView>], age_max: Duration) -> BTreeMap<String, Said> {
-        let addressed = pods
-            .iter()
-            .filter_map(|pod| Some((pod.metadata.uid.clone(), address(pod)?)));
-        let addressed: Vec<(Box<str>, SocketAddr)> = addressed.collect();
+        let addressed = pods.iter().filter_map(|pod| {
+            let uid = pod.metadata.uid.clone();
+            Some((uid, address(pod)?, pod.is_ready))
+        });
+        let addressed: Vec<(Box<str>, SocketAddr, bool)> = addressed.collect();
         let asked = addressed
             .into_iter()
-            .map(|(uid, address)| self.one(uid, address, age_max));
+            .map(|(uid, address, is_ready)| async move {
+                let said = self.one(&uid, address, is_ready, age_max).await;
+                (is_ready || said.is_ok()).then(|| (uid.into(), said))
+            });
         stream::iter(asked)
             .buffer_unordered(ASKED_AT_ONCE)
+            .filter_map(std::future::ready)
             .collect()
             .await
     }
 
     /// What one says, or said not long ago.
-    async fn one(&self, uid: Box<str>, address: SocketAddr, age_max: Duration) -> (String, Said) {
-        if let Some((when, said)) = self.lock().get(&uid)
-            && when.elapsed() < age_max
+    async fn one(&self, uid: &str, address: SocketAddr, is_ready: bool, age_max: Duration) -> Said {
+        let age_max = if is_ready {
+            age_max
+        } else {
+            age_max.min(UNREADY_AGE_MAX)
+        };
+        if let Some(kept) = self.lock().get(uid)
+            && kept.is_ready == is_ready
+            && kept.at.elapsed() < age_max
         {
-            return (uid.into(), said.clone());
+            return kept.said.clone();
         }
         let said = ask(address).await;
-        self.lock()
-            .insert(uid.clone(), (Instant::now(), said.clone()));
-        (uid.into(), said)
+        let kept = Kept {
+            at: Instant::now(),
+            is_ready,
+            said: said.clone(),
+        };
+        self.lock().insert(uid.into(), kept);
+        said
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, (Instant, Said)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,7 +113,8 @@ impl Reports {
 /// Where a pod can be asked. One that has not begun, or has ended, cannot.
 fn address(pod: &PodView) -> Option<SocketAddr> {
     let ip: IpAddr = pod.ip.as_deref()?.parse().ok()?;
-    let serves = pod.is_ready && !pod.is_terminating() && !pod.is_finished;
+    let runs = pod.is_ready || (pod.is_running && pod.waiting.is_none());
+    let serves = runs && !pod.is_terminating() && !pod.is_finished;
     serves.then(|| SocketAddr::new(ip, ADMIN_PORT))
 }
 
@@ -225,6 +254,8 @@ mod tests {
                 reason: String::new(),
                 message: String::new(),
             },
+            tls: None,
+            auth: Vec::new(),
         }
     }
 

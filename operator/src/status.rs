@@ -5,6 +5,7 @@
 //! reason and the sentence of `Ready` are those of the first condition that keeps it from being true, so that
 //! `kubectl get wsgw -o wide` says what is wrong.
 
+mod auth;
 mod events;
 mod verdicts;
 
@@ -146,6 +147,8 @@ pub struct Wanted {
     pub tls: Verdict,
     /// When that ends.
     pub not_after: Option<String>,
+    /// Whose tokens are accepted.
+    pub auth: Issuers,
     /// Whether clients can come in.
     pub exposure: Verdict,
     /// Whether the controller in front has no more releases.
@@ -156,6 +159,15 @@ pub struct Wanted {
     pub dialect: Option<&'static str>,
     /// What they cannot say.
     pub not_expressed: Vec<NotExpressed>,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Issuers {
+    /// The names of the providers; empty where tokens are not looked at.
+    pub names: Vec<String>,
+    /// Whether every route asks for a token: then nobody comes in without their keys.
+    pub guard_all_routes: bool,
 }
 
 /// Something that is wrong.
@@ -169,7 +181,7 @@ pub struct Fault {
 
 /// The conditions of every `WsGateway`, in the order in which they stand. Whether `Ready` waits for one is said with
 /// it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "Ready",
     "Accepted",
     "GatewayAvailable",
@@ -177,6 +189,7 @@ const ORDER: [&str; 11] = [
     "ExposureReady",
     "ConfigPropagated",
     "NatsConnected",
+    "AuthReady",
     "MonitoringReady",
     "OwnershipConflict",
     "Reconciling",

@@ -50,6 +50,8 @@ impl Place {
             clients,
             admin,
             shards: Some(self.shards),
+            // The nginx in front of the workers ends it.
+            tls: None,
         }
     }
 }

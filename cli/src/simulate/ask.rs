@@ -101,9 +101,9 @@ async fn of_issuer(gateway: &Gateway, provider: &Provider) -> Result<KeySet, Sim
                 *ca_file = written.as_ref().map(|file| file.0.clone());
             }
             let fetcher = Fetcher::new(&provider.issuer, &source);
-            let fetched = tokio::time::timeout(FETCH_TIMEOUT, fetcher.fetch()).await;
-            let fetched = fetched.unwrap_or(Err(FetchError::Timeout));
-            fetched.map(|fetched| fetched.keys).map_err(failed)
+            let answer = tokio::time::timeout(FETCH_TIMEOUT, fetcher.fetch()).await;
+            let answer = answer.unwrap_or(Err(FetchError::Timeout));
+            answer.map(|fetched| fetched.keys).map_err(failed)
         }
     }
 }

@@ -181,7 +181,7 @@ impl Session<'_> {
                 time(latest)
             ));
         }
-        let earliest = end - expiry_jitter.get().min(left / JITTER_PART);
+        let earliest = end.saturating_sub(expiry_jitter.get().min(left / JITTER_PART));
         let mut text = format!(
             "with 4401 TokenExpired from {} to {}",
             time(earliest),

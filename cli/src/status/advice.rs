@@ -183,6 +183,17 @@ fn of_pods(reason: &str) -> Option<&'static str> {
         "Connecting" | "Unreachable" | "UnknownHost" | "Disconnected" | "TimedOut" => {
             "check spec.nats.servers, that NATS runs, and that no NetworkPolicy shuts the gateways out"
         }
+        "KeysUnavailable" | "NoKeys" => {
+            "check that the gateways reach the issuer (its address and caRef in spec.auth.providers, DNS, a NetworkPolicy, a \
+             proxy) and that it runs; for a key file or a shared secret, the Secret or ConfigMap that is named"
+        }
+        "KeysStale" => {
+            "look why the issuer does not answer, as the sentence says: tokens of known keys are accepted meanwhile, and those \
+             of new keys are not"
+        }
+        "CertificateRejected" => {
+            "put a certificate with its own key into the Secret that spec.exposure.tls names; clients see the one before meanwhile"
+        }
         "Unauthorized" => "check spec.nats.credentials against what the NATS server knows",
         "TlsFailed" => {
             "check spec.nats.tls.ca against the NATS server's certificate, and that its name is the one in spec.nats.servers"
@@ -267,6 +278,7 @@ fn by_type(type_: &str) -> Option<&'static str> {
         }
         "GatewayAvailable" => "kubectl -n {ns} describe pods -l app.kubernetes.io/instance={name}",
         "NatsConnected" => "check spec.nats, and the NATS server's own log for this client",
+        "AuthReady" => "check spec.auth.providers, and that the gateways reach the issuers",
         "ConfigPropagated" => {
             "kubectl -n {ns} logs -l app.kubernetes.io/instance={name} -c gateway"
         }

@@ -4,13 +4,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use wsgateway_crds::v1alpha1::WsGatewayStatus;
 
 /// The conditions in the order in which causes come before what follows from them, with what each should be.
-const EXPECTED: [(&str, &str); 12] = [
+const EXPECTED: [(&str, &str); 13] = [
     ("Accepted", "True"),
     ("OwnershipConflict", "False"),
     ("TLSReady", "True"),
     ("ExposureReady", "True"),
     ("GatewayAvailable", "True"),
     ("NatsConnected", "True"),
+    ("AuthReady", "True"),
     ("ConfigPropagated", "True"),
     ("MonitoringReady", "True"),
     ("ControllerRetired", "False"),

@@ -261,6 +261,8 @@ mod tests {
             connections,
             draining: false,
             nats,
+            tls: None,
+            auth: Vec::new(),
         };
         Reading {
             at,

@@ -64,24 +64,6 @@ pub enum ClientAddress {
     },
 }
 
-impl PerAddress {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl PerUser {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl PerConnection {
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 impl ClientAddress {
     /// The proxies that are believed.
     pub fn trusted_proxies(&self) -> &[Network] {
@@ -92,13 +74,9 @@ impl ClientAddress {
             }
         }
     }
-
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-pub(super) fn is_none(limit: &u32) -> bool {
-    *limit == 0
+/// What is not limited is not written.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

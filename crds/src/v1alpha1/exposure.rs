@@ -25,10 +25,6 @@ use super::{
     "loadBalancer must not be set when type is Ingress, HTTPRoute or None"
 ).at("loadBalancer"))]
 #[schemars(transform = Rule::new(
-    "!(self.type in ['LoadBalancer', 'None']) || self.tls.type == 'None'",
-    "tls.type must be None when type is LoadBalancer or None: no proxy of ours ends TLS there"
-).at("tls"))]
-#[schemars(transform = Rule::new(
     "!(self.type in ['Ingress', 'HTTPRoute']) || self.clientAddress.type != 'ProxyProtocol'",
     "clientAddress.type must not be ProxyProtocol when type is Ingress or HTTPRoute: their proxies speak HTTP to the \
      gateways, and tell the address in X-Forwarded-For"
@@ -44,7 +40,9 @@ pub struct Exposure {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "hosts")]
     pub hosts: Vec<String>,
-    /// Where the certificate comes from. Default `{type: SelfSigned}`.
+    /// Where the certificate comes from. With type `LoadBalancer` or `None` the gateways themselves end TLS: they mount the
+    /// certificate, and a renewed one is shown to new clients within a minute or two, without a restart. Default
+    /// `{type: SelfSigned}`.
     /// Example: `tls: {type: Secret, secret: {name: ws-tls}}`
     pub tls: Tls,
     /// The proxy ends a connection over which nothing came from the gateway for so long. Longer than

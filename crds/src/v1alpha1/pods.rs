@@ -28,7 +28,7 @@ pub enum Upgrade {
 ))]
 pub struct NetworkPolicy {
     /// `Enabled`: a `NetworkPolicy` lets in who is named below and the operator, and nobody else; what the gateways
-    /// reach is not limited. `Disabled`: there is none. Default `Disabled`. Example: `mode: Enabled`
+    /// reach, such as NATS and issuers of tokens, is not limited. `Disabled`: there is none. Default `Disabled`. Example: `mode: Enabled`
     pub mode: NetworkPolicyMode,
     /// The namespaces whose pods may connect as clients, up to 32: that of the ingress controller. Default: none,
     /// which lets in those of the same namespace. Example: `clientNamespaces: [ingress-nginx]`

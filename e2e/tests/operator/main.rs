@@ -7,6 +7,7 @@
 
 mod adoption;
 mod api;
+mod auth;
 mod certificates;
 mod chaos;
 mod children;

@@ -23,6 +23,11 @@ impl ClientAddress {
         matches!(self.0, config::ClientAddress::ProxyProtocol { .. }) && self.trusts(peer)
     }
 
+    /// Whether a request says it, and not the connection.
+    pub const fn is_in_request(&self) -> bool {
+        matches!(self.0, config::ClientAddress::XForwardedFor { .. })
+    }
+
     /// Whose request it is that came from `peer`.
     pub fn of_request(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         match self.0 {

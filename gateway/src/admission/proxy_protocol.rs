@@ -54,7 +54,7 @@ pub enum ProxyHeaderError {
 
 impl ProxyHeaderError {
     /// A stable name.
-    pub const fn reason(self) -> &'static str {
+    pub const fn reason(&self) -> &'static str {
         match self {
             Self::Missing => "MissingProxyHeader",
             Self::Malformed => "MalformedProxyHeader",
@@ -127,14 +127,11 @@ fn source_v1(line: &str) -> Option<Option<IpAddr>> {
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Header, ProxyHeaderError> {
-    let &[version_and_command, family, high, low] = match bytes
-        .get(V2.len()..V2_FIXED_BYTES)
-        .map(<&[u8; 4]>::try_from)
-    {
-        Some(Ok(fixed)) => fixed,
-        _ => return Ok(Header::Partial),
+    let fixed = bytes.get(V2.len()..V2_FIXED_BYTES);
+    let Some([version_and_command, family, high, low]) = fixed.and_then(<[u8]>::first_chunk) else {
+        return Ok(Header::Partial);
     };
-    let length = usize::from(u16::from_be_bytes([high, low]));
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
     let whole = V2_FIXED_BYTES + length;
     if whole > V2_BYTES_MAX {
         return Err(ProxyHeaderError::Malformed);

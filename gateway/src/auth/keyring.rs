@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
@@ -15,7 +15,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wsgateway_auth::KeySet;
-use wsgateway_crds::config::{KeySource, Provider};
+use wsgateway_crds::{
+    config::{KeySource, Provider},
+    report::{FetchFailure, ProviderReport},
+};
 use wsgateway_issuer::{FetchError, Fetched, Fetcher};
 
 use super::{
@@ -49,6 +52,10 @@ pub(super) const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait after a failure.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// After how many times the usual interval keys are said to be old, and after how long at least. They are used on.
+const STALE_AFTER_REFRESHES: u32 = 3;
+const STALE_AFTER_MIN: Duration = Duration::from_secs(60);
+
 const _: () = assert!(LOOKUP_WAIT.as_secs() < FETCH_TIMEOUT.as_secs());
 const _: () = assert!(REFRESH_MIN.as_secs() >= LOOKUP_INTERVAL.as_secs());
 
@@ -78,7 +85,37 @@ struct Known {
     is_tried: bool,
     /// The lookups that have been answered, and whether the last one succeeded.
     answered: u64,
-    has_failed: bool,
+    /// Why it failed, where it did.
+    failure: Option<FetchFailure>,
+    loaded: Option<Loaded>,
+}
+
+/// When keys were had, and how long from then until they are asked for again.
+#[derive(Debug, Clone, Copy)]
+struct Loaded {
+    at: Instant,
+    clock: SystemTime,
+    refresh: Duration,
+}
+
+impl Loaded {
+    fn is_stale(self, now: Instant) -> bool {
+        let stale_after = (self.refresh * STALE_AFTER_REFRESHES).max(STALE_AFTER_MIN);
+        now.saturating_duration_since(self.at) > stale_after
+    }
+}
+
+impl Known {
+    fn report(&self, name: &str, now: Instant) -> ProviderReport {
+        let since_1970 = |it: Loaded| it.clock.duration_since(UNIX_EPOCH).unwrap_or_default();
+        ProviderReport {
+            name: name.to_owned(),
+            keys: self.keys.as_ref().map_or(0, |keys| keys.len() as u64),
+            loaded: self.loaded.map(|loaded| since_1970(loaded).as_secs()),
+            stale: self.loaded.is_some_and(|loaded| loaded.is_stale(now)),
+            failure: self.failure.clone(),
+        }
+    }
 }
 
 /// Lookups of all handshakes of the process.
@@ -160,7 +197,7 @@ impl Keyring {
         )
         .await;
         match answer {
-            Ok(Ok(known)) if !known.has_failed => match &known.keys {
+            Ok(Ok(known)) if known.failure.is_none() => match &known.keys {
                 Some(keys) => Lookup::Fetched(keys.clone()),
                 None => Lookup::Unavailable(FIRST_RETRY),
             },
@@ -216,6 +253,20 @@ impl Keyrings {
         keyring
     }
 
+    /// What there is to say of each issuer, in the order of their names.
+    pub fn report(&self) -> Vec<ProviderReport> {
+        let now = Instant::now();
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = open.iter().filter_map(|((name, ..), keyring)| {
+            let keyring = keyring.upgrade()?;
+            let report = keyring.known.borrow().report(name, now);
+            Some(report)
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by(|a, b| a.name.cmp(&b.name));
+        told
+    }
+
     /// Whether every issuer's keys have been asked for, and those of one at least are there: a process that can verify
     /// nobody's tokens is of no use yet.
     pub fn are_loaded(&self) -> bool {
@@ -259,6 +310,10 @@ impl Task {
         let result = timeout(FETCH_TIMEOUT, self.fetcher.fetch()).await;
         let result = result.unwrap_or(Err(FetchError::Timeout));
         let provider = &self.name;
+        let failure = result.as_ref().err().map(|error| FetchFailure {
+            reason: error.reason().to_owned(),
+            message: chain(error),
+        });
         match &result {
             Ok(Fetched { keys, .. }) => {
                 let is_new = !self.known.borrow().is_tried || *failures > 0;
@@ -285,9 +340,14 @@ impl Task {
         self.known.send_modify(|known| {
             known.is_tried = true;
             known.answered = asked;
-            known.has_failed = result.is_err();
+            known.failure = failure;
             if let Ok(Fetched { keys, .. }) = result {
                 known.keys = Some(Arc::new(keys));
+                known.loaded = Some(Loaded {
+                    at: Instant::now(),
+                    clock: SystemTime::now(),
+                    refresh: wait,
+                });
             }
         });
         wait
@@ -321,6 +381,32 @@ mod tests {
         assert_eq!(lookups.ask(1, at(20)), Err(Duration::from_secs(40)));
         assert_eq!(lookups.ask(1, at(60)), Ok(2));
         assert_eq!(lookups.ask(2, at(61)), Err(Duration::from_secs(59)));
+    }
+
+    #[test]
+    fn keys_are_old_once_fetches_have_failed_for_several_times_the_usual_interval() {
+        let at = Instant::now();
+        for (refresh, fresh, stale) in [(5, 60, 61), (240, 720, 721)] {
+            let loaded = Loaded {
+                at,
+                clock: UNIX_EPOCH + Duration::from_secs(7),
+                refresh: Duration::from_secs(refresh),
+            };
+            let mut known = Known {
+                loaded: Some(loaded),
+                ..Known::default()
+            };
+            known.failure = Some(FetchFailure {
+                reason: "Unreachable".to_owned(),
+                message: "nobody there".to_owned(),
+            });
+            let report = |after| known.report("sso", at + Duration::from_secs(after));
+            assert!(!report(fresh).stale && report(stale).stale);
+            assert_eq!(report(stale).loaded, Some(7));
+            assert_eq!(report(stale).failure, known.failure);
+        }
+        let never = Known::default().report("sso", at);
+        assert_eq!((never.keys, never.loaded, never.stale), (0, None, false));
     }
 
     #[test]

@@ -158,12 +158,14 @@ async fn carry_out(
     let token = token(request).await.ok_or(Problem::Form)?;
     auth.check_logout(&token, provider)?;
     logouts.allowance.take(age).map_err(Problem::TooMany)?;
-    let ended = auth.verify_logout(&token, Some(provider)).await?;
+    let ended = auth.verify_logout(&token, Some(provider), Duration::ZERO);
+    let ended = ended.await?;
     if logouts.table().is_told(&ended) {
         return Ok("repeated");
     }
-    logouts.apply(ended);
-    let told = logouts.tell_all(Bytes::from(token)).await;
+    let token = Bytes::from(token);
+    logouts.apply(ended, token.clone());
+    let told = logouts.tell_all(token).await;
     told.map_err(|_| Problem::NatsUnavailable)?;
     logouts.table().set_told(&ended);
     Ok("accepted")

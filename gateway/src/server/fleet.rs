@@ -24,6 +24,7 @@ use crate::{
     nats::NatsHandle,
     session::CLOSE_WAIT,
     shard::{self, ShardParts},
+    tls::Certificates,
     upgrade::Gate,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct Common {
     pub(super) metrics: Metrics,
     pub(super) epoch: Instant,
     pub(super) live: Arc<LiveConfig>,
+    pub(super) certificates: Option<Arc<Certificates>>,
 }
 
 /// The shards.
@@ -82,6 +84,7 @@ impl Fleet {
                 metrics,
                 epoch,
                 live,
+                certificates,
             } = common.clone();
             let parts = ShardParts {
                 id: ShardId(id),
@@ -95,6 +98,7 @@ impl Fleet {
                 metrics,
                 epoch,
                 live,
+                certificates,
                 heartbeat,
             };
             start_thread(parts, SaysEnd(say_end.clone()))?;

@@ -1,7 +1,7 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
@@ -27,11 +27,15 @@ use super::{
     peer,
 };
 use crate::{
-    admission::proxy_protocol::{self, ProxyHeaderError},
+    admission::{
+        AdmissionRefusal, Arrival,
+        proxy_protocol::{self, ProxyHeaderError},
+    },
     exchange::ToNats,
     logout,
     metrics::{ReasonLabel, ResultLabel},
     probe,
+    stream::{HandshakeError, Stream, TlsStream},
     upgrade::{Accepted, Conditions, Entry, Refusal, accept},
 };
 
@@ -50,10 +54,24 @@ const ACCEPTS_PER_TURN: usize = 512;
 /// How long accepting rests when there is no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How many clients are heard out that are refused already, so that they hear why. Who says nothing waits for its
+/// head's deadline; the next ones are dropped.
+const REFUSED_MAX: usize = 256;
+
+/// What handshakes wait for.
+#[derive(Debug)]
+struct Turns {
+    answers: Semaphore,
+    refused: Semaphore,
+}
+
 /// Accepts until the shard drains.
 pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let answers = Rc::new(Semaphore::new(ANSWERS_MAX));
+    let turns = Rc::new(Turns {
+        answers: Semaphore::new(ANSWERS_MAX),
+        refused: Semaphore::new(REFUSED_MAX),
+    });
     let draining = shard.draining.clone();
     loop {
         for _ in 0..ACCEPTS_PER_TURN {
@@ -68,9 +86,9 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let (shard, answers) = (shard.clone(), answers.clone());
+                    let (shard, turns) = (shard.clone(), turns.clone());
                     spawn_local(async move {
-                        shake_hands(&shard, stream, peer.ip(), &answers).await;
+                        shake_hands(&shard, stream, peer.ip(), &turns).await;
                         drop(place);
                     });
                 }
@@ -86,21 +104,31 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 }
 
 /// Reads a request, answers it, and opens the connection where the answer is 101.
-async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, answers: &Semaphore) {
+async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, turns: &Turns) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let handshake = async {
         let Some(peer) = peer::find(shard, &stream, peer).await? else {
             return Ok(None);
         };
-        let Some(head) = head::read(shard, &stream).await? else {
+        let arrival = arrive(shard, peer);
+        let _heard_out = match arrival.refusal() {
+            // TLS costs more than whoever is refused is worth.
+            Some(refusal) if shard.tls.is_some() => return Err(refusal.clone().into()),
+            Some(refusal) => Some(turns.refused.try_acquire().map_err(|_| refusal.clone())?),
+            None => None,
+        };
+        let Some(mut stream) = secured(shard, stream).await? else {
+            return Ok(None);
+        };
+        let Some(head) = head::read(shard, &mut stream).await? else {
             return Ok(None);
         };
         if proxy_protocol::begins(&head) {
             return Err(ProxyHeaderError::Untrusted.into());
         }
-        let _place = answers.acquire().await;
+        let _place = turns.answers.acquire().await;
         // Apart, so that who waits for its head is small.
-        Box::pin(hand_over(shard, peer, Rewound::new(head, stream))).await
+        Box::pin(hand_over(shard, arrival, Rewound::new(head, stream))).await
     };
     let refusal = match timeout(limit, handshake).await {
         Ok(Ok(None)) => return,
@@ -117,9 +145,9 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, answers
             return;
         }
         Ok(Err(error)) => {
-            tracing::debug!(%error, "a handshake broke off");
-            let of_proxy = error.downcast_ref::<ProxyHeaderError>();
-            of_proxy.map_or("BrokenHead", |error| error.reason())
+            let cause: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::debug!(error = cause, "a handshake broke off");
+            reason_of(&error)
         }
         Err(_elapsed) => "HandshakeTimeout",
     };
@@ -127,15 +155,45 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, answers
     shard.metrics.refused.get_or_create(&label).inc();
 }
 
+/// A client whose request is awaited.
+fn arrive(shard: &Shard, peer: IpAddr) -> Arrival {
+    let live = &shard.state.borrow().live;
+    Arrival::new(peer, &shard.gate.admissions, live, shard.epoch.elapsed())
+}
+
+/// The stream that heads come from: with TLS, once that is agreed on. None where the client leaves without a word.
+async fn secured(shard: &Shard, tcp: TcpStream) -> anyhow::Result<Option<Stream>> {
+    let Some(tls) = &shard.tls else {
+        return Ok(Some(Stream::Plain(tcp)));
+    };
+    let config = tls.certificates.current();
+    let mut stream = Box::new(TlsStream::new(tcp, config, tls.scratch.clone())?);
+    match stream.shake_hands().await {
+        Ok(()) => Ok(Some(Stream::Tls(stream))),
+        Err(HandshakeError::Left) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn reason_of(error: &anyhow::Error) -> &'static str {
+    let of_proxy = error.downcast_ref().map(ProxyHeaderError::reason);
+    let of_tls = || error.downcast_ref().map(HandshakeError::reason);
+    let of_admission = || error.downcast_ref().map(AdmissionRefusal::reason);
+    let reason = of_proxy.or_else(of_tls).or_else(of_admission);
+    reason.unwrap_or("BrokenHead")
+}
+
 /// hyper reads the head and writes the answer. Returns the stream with what came behind the head, where something is
 /// opened on it.
 async fn hand_over(
     shard: &Rc<Shard>,
-    peer: IpAddr,
+    arrival: Arrival,
     stream: Rewound,
-) -> anyhow::Result<Option<(TcpStream, Vec<u8>, Opening)>> {
+) -> anyhow::Result<Option<(Stream, Vec<u8>, Opening)>> {
     let opening = RefCell::new(None);
-    let service = service_fn(|request| answer(shard, peer, request, &opening));
+    // There is one request on a connection: whatever is answered, it ends or becomes something else.
+    let arrival = Cell::new(Some(arrival));
+    let service = service_fn(|request| answer(shard, arrival.take(), request, &opening));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
     // outlives the handshake, neither its read buffer nor a channel.
     let parts = http1::Builder::new()
@@ -157,7 +215,7 @@ enum Opening {
 
 async fn answer(
     shard: &Rc<Shard>,
-    peer: IpAddr,
+    arrival: Option<Arrival>,
     request: Request<Incoming>,
     opening: &RefCell<Option<Opening>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -169,14 +227,17 @@ async fn answer(
         nats_connected: shard.nats.is_connected(),
         age: shard.epoch.elapsed(),
         logouts: &shard.logouts,
-        peer,
     };
     if let Some(provider) = logout::provider(&live, request.uri().path()) {
         let provider = provider.to_owned();
         let (logouts, age) = (&shard.logouts, conditions.age);
         return Ok(logout::answer(logouts, &live, &provider, request, age).await);
     }
-    Ok(match accept(&request, conditions).await {
+    let accepted = match arrival {
+        Some(arrival) => accept(&request, arrival, conditions).await,
+        None => Err(Refusal::Malformed("there is one request on a connection")),
+    };
+    Ok(match accepted {
         Ok((Entry::Connection(accepted), response)) => {
             let hold = Hold::new(shard, &accepted.patterns);
             hold.until_known().await;

@@ -9,12 +9,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Shard;
+use crate::stream::Stream;
 
 /// The largest request head. A handshake has no need of more.
 pub(super) const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -27,7 +25,7 @@ const HEADERS_MAX: usize = 100;
 ///
 /// # Errors
 /// When the connection breaks, or ends within the head.
-pub(super) async fn read(shard: &Shard, stream: &TcpStream) -> io::Result<Option<Vec<u8>>> {
+pub(super) async fn read(shard: &Shard, stream: &mut Stream) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     while !can_be_answered(&head) {
         stream.readable().await?;
@@ -57,12 +55,12 @@ fn can_be_answered(head: &[u8]) -> bool {
 pub(super) struct Rewound {
     head: Vec<u8>,
     taken: usize,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl Rewound {
     /// Gives them once more.
-    pub(super) fn new(head: Vec<u8>, stream: TcpStream) -> Self {
+    pub(super) fn new(head: Vec<u8>, stream: Stream) -> Self {
         Self {
             head,
             taken: 0,
@@ -71,7 +69,7 @@ impl Rewound {
     }
 
     /// The stream, and what was not read again.
-    pub(super) fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+    pub(super) fn into_parts(mut self) -> (Stream, Vec<u8>) {
         self.head.drain(..self.taken);
         (self.stream, self.head)
     }

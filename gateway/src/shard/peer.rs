@@ -29,10 +29,6 @@ pub(super) async fn find(
 }
 
 /// The source that the header names, if it does. None where there is no header, nor anything else.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is whether there is a connection"
-)]
 async fn read_header(stream: &TcpStream) -> anyhow::Result<Option<Option<IpAddr>>> {
     let mut header = Vec::new();
     let mut chunk = [0; CHUNK_BYTES];

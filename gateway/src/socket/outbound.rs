@@ -74,13 +74,16 @@ impl Connection {
             }
             return;
         }
-        let written = match self.try_write(slices) {
+        let written = match self.stream.try_write(slices) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return self.end(End::Lost),
         };
         if written < total {
             self.keep_rest(frames, written, policy, around);
+        }
+        if written < total || self.stream.is_pending() {
+            self.stream.note_pending(around.now);
             self.waker.wake_by_ref();
         }
     }
@@ -135,38 +138,36 @@ impl Connection {
         }
     }
 
-    /// Whether nothing waits in its outbox.
+    /// Whether nothing waits to be written.
     pub fn is_drained(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && !self.stream.is_pending()
     }
 
     /// Writes what waits, as far as the socket takes it; its task does the rest once it takes more.
     pub fn flush(&mut self) {
         match self.write_out() {
-            Ok(()) if self.outbox.is_empty() && !self.session.is_closed() => {}
+            Ok(()) if self.is_drained() && !self.session.is_closed() => {}
             Ok(()) => self.waker.wake_by_ref(),
             Err(_) => self.end(self.lost()),
         }
     }
 
     fn write_out(&mut self) -> io::Result<()> {
-        while !self.outbox.is_empty() {
+        while let Some(since) = self.outbox.waiting_since() {
             let mut room = [IoSlice::new(&[]); FRAMES_PER_WRITE_MAX];
             let used = self.outbox.slices(&mut room);
-            match self.try_write(room.get(..used).unwrap_or_default()) {
-                Ok(written) => self.outbox.advance(written),
+            match self.stream.try_write(room.get(..used).unwrap_or_default()) {
+                Ok(written) => {
+                    self.stream.note_pending(since);
+                    self.outbox.advance(written);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
-    }
-
-    /// One frame goes by `send`, which costs less than `writev` with one slice.
-    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [one] => self.stream.try_write(one),
-            many => self.stream.try_write_vectored(many),
+        match self.stream.try_flush() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -177,7 +178,7 @@ impl Connection {
                 self.ended = Some(self.lost());
                 return;
             }
-            if self.outbox.is_empty() {
+            if self.is_drained() {
                 return;
             }
             match self.stream.poll_write_ready(cx) {

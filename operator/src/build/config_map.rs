@@ -31,6 +31,10 @@ pub(super) const NATS_DIRECTORY: &str = "/etc/wsgateway/nats";
 /// Where keys of issuers, shared secrets and what issuers are trusted by are mounted.
 pub(super) const AUTH_DIRECTORY: &str = "/etc/wsgateway/auth";
 
+/// Where the certificate is mounted, where the gateways end TLS themselves. As a directory: the kubelet brings a renewed
+/// one.
+pub(super) const TLS_DIRECTORY: &str = "/etc/wsgateway/tls";
+
 /// The text of a configuration file, and by what it is told from others.
 #[derive(Debug, Clone)]
 pub(super) struct File {
@@ -47,18 +51,21 @@ impl File {
     }
 }
 
-/// What only a restart changes, and the files that it names.
-pub(super) fn boot_file(gateway: &Gateway) -> (File, Vec<SecretFile>) {
+/// What only a restart changes, and the files that it names: for NATS, and for TLS.
+pub(super) fn boot_file(gateway: &Gateway) -> (File, [Vec<SecretFile>; 2]) {
     // All of the pod's addresses of the older family: a node may have been started without the newer one.
     let on = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
-    let (nats, files) = gateway.nats.config(Path::new(NATS_DIRECTORY));
+    let (nats, nats_files) = gateway.nats.config(Path::new(NATS_DIRECTORY));
+    let (tls, tls_files) = gateway.tls_in(Path::new(TLS_DIRECTORY)).unzip();
     let listen = Listen {
         clients: on(names::CLIENTS_PORT),
         admin: on(names::ADMIN_PORT),
         shards: None,
+        tls,
     };
     let boot = Boot { listen, nats };
-    (File::of(&Config { boot, live: None }), files)
+    let file = File::of(&Config { boot, live: None });
+    (file, [nats_files, tls_files.unwrap_or_default()])
 }
 
 /// What running gateways read again, and the files that it names. The kubelet brings a changed one to running pods;

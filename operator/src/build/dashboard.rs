@@ -26,7 +26,7 @@ type Panel = (
     &'static [(&'static str, &'static str)],
 );
 
-const PANELS: [Panel; 15] = [
+const PANELS: [Panel; 18] = [
     (
         "Connections",
         "short",
@@ -195,6 +195,30 @@ const PANELS: [Panel; 15] = [
         &[(
             "sum by (result) (increase(wsgateway_config_reloads_total{$of}[$__rate_interval]))",
             "{{result}}",
+        )],
+    ),
+    (
+        "Age of issuers' keys",
+        "s",
+        &[(
+            "time() - min by (provider) (wsgateway_auth_keys_loaded_timestamp_seconds{$of})",
+            "{{provider}}, the oldest",
+        )],
+    ),
+    (
+        "Fetches of issuers' keys",
+        "ops",
+        &[(
+            "sum by (provider, result) (rate(wsgateway_auth_key_fetches_total{$of}[$__rate_interval]))",
+            "{{provider}} {{result}}",
+        )],
+    ),
+    (
+        "Until the gateways' certificate ends",
+        "s",
+        &[(
+            "min by (pod) (wsgateway_tls_certificate_not_after_timestamp_seconds{$of}) - time()",
+            "{{pod}}",
         )],
     ),
 ];

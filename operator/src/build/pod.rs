@@ -22,6 +22,7 @@ use super::{
     Site,
     config_map::{
         AUTH_DIRECTORY, BOOT_DIRECTORY, BOOT_FILE, File, LIVE_DIRECTORY, LIVE_FILE, NATS_DIRECTORY,
+        TLS_DIRECTORY,
     },
     deployment::grace,
     names, resources,
@@ -30,12 +31,13 @@ use super::{
 /// The user and group of distroless images that are nobody in particular.
 const NOBODY: i64 = 65_532;
 
-/// What NATS asks for and what tokens are verified with can be read by the gateway's group alone.
+/// What NATS asks for, what clients are shown and what tokens are verified with can be read by the gateway's group alone.
 const SECRET_MODE: i32 = 0o440;
 
 const BOOT_VOLUME: &str = "wsgateway-boot";
 const LIVE_VOLUME: &str = "wsgateway-live";
 const NATS_VOLUME: &str = "wsgateway-nats";
+const TLS_VOLUME: &str = "wsgateway-tls";
 const AUTH_VOLUME: &str = "wsgateway-auth";
 
 /// A container that does not come up within a minute is started anew.
@@ -45,6 +47,7 @@ const STARTUP_FAILURES: i32 = 60;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Files<'a> {
     pub(super) nats: &'a [SecretFile],
+    pub(super) tls: &'a [SecretFile],
     pub(super) auth: &'a [SecretFile],
 }
 
@@ -53,6 +56,7 @@ impl<'a> Files<'a> {
     fn volumes(self) -> impl Iterator<Item = (&'static str, &'static str, &'a [SecretFile])> {
         [
             (NATS_VOLUME, NATS_DIRECTORY, self.nats),
+            (TLS_VOLUME, TLS_DIRECTORY, self.tls),
             (AUTH_VOLUME, AUTH_DIRECTORY, self.auth),
         ]
         .into_iter()
@@ -119,8 +123,14 @@ fn merged(derived: PodTemplateSpec, mut user: PodTemplateSpec) -> PodTemplateSpe
         .and_then(|container| container.resources.clone())
         .unwrap_or_default();
     if let Some(spec) = &mut user.spec {
-        let is_own =
-            |name: &str| [BOOT_VOLUME, LIVE_VOLUME, NATS_VOLUME, AUTH_VOLUME].contains(&name);
+        let own = [
+            BOOT_VOLUME,
+            LIVE_VOLUME,
+            NATS_VOLUME,
+            TLS_VOLUME,
+            AUTH_VOLUME,
+        ];
+        let is_own = |name: &str| own.contains(&name);
         spec.volumes
             .iter_mut()
             .for_each(|volumes| volumes.retain(|volume| !is_own(&volume.name)));
@@ -130,6 +140,7 @@ fn merged(derived: PodTemplateSpec, mut user: PodTemplateSpec) -> PodTemplateSpe
             BOOT_DIRECTORY,
             LIVE_DIRECTORY,
             NATS_DIRECTORY,
+            TLS_DIRECTORY,
             AUTH_DIRECTORY,
         ];
         let is_own = |mount: &VolumeMount| {

@@ -1,5 +1,7 @@
 //! Alerts on the gateways' own series: a rule for each thing that somebody must do something about, with what to do.
 
+mod edge;
+
 use serde_json::{Value, json};
 use wsgateway_model::Gateway;
 
@@ -154,6 +156,7 @@ pub(super) fn rules(gateway: &Gateway, site: &Site) -> Object {
     let rules: Vec<Value> = down
         .into_iter()
         .chain(&ALERTS)
+        .chain(edge::alerts(gateway))
         .map(|alert| rule(gateway, alert))
         .collect();
     let group = format!("wsgateway/{}/{}", gateway.namespace, gateway.name);
@@ -173,7 +176,7 @@ fn rule(gateway: &Gateway, alert: &Alert) -> Value {
     } = alert;
     json!({
         "alert": name,
-        "expr": expression.replace("$of", &monitor::selector(gateway)),
+        "expr": edge::with_warning(expression, gateway).replace("$of", &monitor::selector(gateway)),
         "for": lasting,
         "labels": {
             "severity": severity,

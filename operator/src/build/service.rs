@@ -12,13 +12,22 @@ use crate::kinds::Kind;
 /// Proxies that ask the Service what it speaks let upgrades through.
 const APP_PROTOCOL: &str = "kubernetes.io/ws";
 
+/// The same, where the gateways end TLS themselves.
+const APP_PROTOCOL_TLS: &str = "kubernetes.io/wss";
+
 pub(super) fn clients(gateway: &Gateway, site: &Site) -> Object {
     let name = gateway.name.as_str();
     let mut metadata = names::metadata(gateway, site, name);
+    let app_protocol = if gateway.ends_tls() {
+        APP_PROTOCOL_TLS
+    } else {
+        APP_PROTOCOL
+    };
+    // The admin port is not among them: what it says is for the operator, the kubelet and Prometheus, who ask each pod.
     let mut spec = ServiceSpec {
         selector: Some(names::selector(name)),
         ports: Some(vec![ServicePort {
-            app_protocol: Some(APP_PROTOCOL.to_owned()),
+            app_protocol: Some(app_protocol.to_owned()),
             ..port(names::CLIENTS_PORT_NAME, names::CLIENTS_PORT)
         }]),
         ..ServiceSpec::default()

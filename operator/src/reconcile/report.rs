@@ -9,7 +9,10 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use serde_json::json;
-use wsgateway_crds::v1alpha1::{WsGateway, WsGatewayStatus};
+use wsgateway_crds::{
+    config::{Access, Route},
+    v1alpha1::{WsGateway, WsGatewayStatus},
+};
 use wsgateway_model::Gateway;
 
 use super::{
@@ -25,7 +28,7 @@ use crate::{
     pods::Said,
     queue::Outcome,
     rollout::Paced,
-    status::{Fault, Found, Notice, Verdict, Wanted, notices, status},
+    status::{Fault, Found, Issuers, Notice, Verdict, Wanted, notices, status},
     watch::gateway_metadata,
 };
 
@@ -58,9 +61,20 @@ pub(super) fn wanted(
             .and_then(|time| Timestamp::try_from(time).ok())
             .and_then(|time| Timestamp::from_second(time.as_second()).ok())
             .map(|time| time.to_string()),
+        auth: issuers(gateway),
         retired: fronted.retired,
         dialect: desired.dialect,
         not_expressed: desired.not_expressed,
+    }
+}
+
+fn issuers(gateway: &Gateway) -> Issuers {
+    let live = &gateway.live;
+    let providers = live.auth.iter().flat_map(|auth| &auth.providers);
+    let asks = |route: &Route| route.authorization.access == Access::Token;
+    Issuers {
+        names: providers.map(|provider| provider.name.clone()).collect(),
+        guard_all_routes: live.routes.iter().all(asks),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wsgateway_crds::report::{Report, hash};
+use wsgateway_crds::report::{ProviderReport, Report, hash};
 
 use super::{Reconciler, lock};
 use crate::{
@@ -73,8 +73,14 @@ impl Reconciler {
 
 fn said(reports: &BTreeMap<String, Said>) -> String {
     let said = reports.iter().map(|(uid, said)| {
+        // Keys are fetched again and again, which is no news while they are not old.
+        let timeless = |provider: &ProviderReport| ProviderReport {
+            loaded: provider.loaded.filter(|_| provider.stale),
+            ..provider.clone()
+        };
         let rest = said.as_ref().map(|report| Report {
             connections: 0,
+            auth: report.auth.iter().map(timeless).collect(),
             ..report.clone()
         });
         (uid, rest)

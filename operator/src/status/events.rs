@@ -14,13 +14,14 @@ pub struct Notice {
 }
 
 /// The conditions of which a user is told: what is bad of each.
-const TOLD: [(&str, &str); 8] = [
+const TOLD: [(&str, &str); 9] = [
     ("Accepted", "False"),
     ("GatewayAvailable", "False"),
     ("TLSReady", "False"),
     ("ExposureReady", "False"),
     ("MonitoringReady", "False"),
     ("NatsConnected", "False"),
+    ("AuthReady", "False"),
     ("OwnershipConflict", "True"),
     ("ConfigPropagated", "False"),
 ];

@@ -1,6 +1,8 @@
 use k8s_openapi::jiff::ToSpan;
 use serde_json::{Value, json};
-use wsgateway_crds::report::{NatsReport, Rejected};
+use wsgateway_crds::report::{
+    CertificateRejected, FetchFailure, NatsReport, ProviderReport, Rejected, TlsReport,
+};
 
 use super::*;
 use crate::{
@@ -61,6 +63,8 @@ fn report(live: &str, connections: u64) -> Report {
             reason: String::new(),
             message: String::new(),
         },
+        tls: None,
+        auth: Vec::new(),
     }
 }
 
@@ -80,6 +84,7 @@ fn wanted() -> Wanted {
         }),
         tls: yes(),
         not_after: None,
+        auth: Issuers::default(),
         exposure: Verdict::unknown("Probing", "it is being tried"),
         retired: Verdict::no("Maintained", ""),
         monitoring: yes(),
@@ -159,6 +164,7 @@ fn all_conditions_are_there_from_the_first_visit() {
             "GatewayAvailable=True/AllReady",
             "ConfigPropagated=True/AllPods",
             "NatsConnected=True/Connected",
+            "AuthReady=True/NotConfigured",
             "OwnershipConflict=False/NoConflict",
             "Reconciling=False/Settled",
             "Stalled=False/Progressing",
@@ -319,6 +325,113 @@ fn nats_is_connected_when_every_gateway_says_so() {
     check(
         &status_of(&well, |_| {}),
         &["NatsConnected=Unknown/NoReport"],
+    );
+}
+
+/// What a gateway says of an issuer with so many keys.
+fn provider(name: &str, keys: u64) -> ProviderReport {
+    ProviderReport {
+        name: name.to_owned(),
+        keys,
+        loaded: Some(1_767_323_045),
+        stale: false,
+        failure: None,
+    }
+}
+
+#[test]
+fn keys_are_ready_when_every_gateway_has_them() {
+    let failed = |mut provider: ProviderReport| {
+        provider.failure = Some(FetchFailure {
+            reason: "Unreachable".to_owned(),
+            message: "cannot connect to sso:443".to_owned(),
+        });
+        provider
+    };
+    let stale = |provider: ProviderReport| ProviderReport {
+        stale: true,
+        ..failed(provider)
+    };
+    let status = |of_b: Vec<ProviderReport>, of_others: Vec<ProviderReport>, guard_all_routes| {
+        let mut well = well();
+        for (pod, said) in &mut well.reports {
+            let report = said.as_mut().unwrap();
+            report.auth = if pod == "b" {
+                of_b.clone()
+            } else {
+                of_others.clone()
+            };
+        }
+        status_of(&well, |found| {
+            found.wanted.as_mut().unwrap().auth = Issuers {
+                names: vec!["sso".to_owned()],
+                guard_all_routes,
+            };
+        })
+    };
+    let good = || vec![provider("sso", 2)];
+    for (of_b, expected, message) in [
+        (
+            good(),
+            "AuthReady=True/KeysLoaded",
+            "keys are loaded and not old: 2 of sso",
+        ),
+        (
+            vec![failed(provider("sso", 2))],
+            "AuthReady=True/KeysLoaded",
+            "keys are loaded and not old: 2 of sso; pod b could not fetch them (Unreachable): cannot connect to sso:443",
+        ),
+        (
+            vec![stale(provider("sso", 2))],
+            "AuthReady=False/KeysStale",
+            "provider sso: 1 of 3 gateways are with old keys, had last at 2026-01-02T03:04:05Z; pod b could not fetch \
+             them (Unreachable): cannot connect to sso:443",
+        ),
+        (
+            vec![failed(provider("sso", 0))],
+            "AuthReady=False/KeysUnavailable",
+            "provider sso: 1 of 3 gateways are without keys; pod b could not fetch them (Unreachable): cannot connect \
+             to sso:443",
+        ),
+        // One that is no longer configured.
+        (
+            vec![provider("sso", 1), failed(provider("old", 0))],
+            "AuthReady=True/KeysLoaded",
+            "keys are loaded and not old: 1 of sso",
+        ),
+    ] {
+        let status = status(of_b, good(), true);
+        check(&status, &[expected, "Ready=True/Ready"]);
+        assert_eq!(condition_of(&status, "AuthReady").message, message);
+    }
+    let nothing = || vec![failed(provider("sso", 0))];
+    let nobody = status(nothing(), nothing(), true);
+    check(&nobody, &["AuthReady=False/NoKeys", "Ready=False/NoKeys"]);
+    let some = status(nothing(), nothing(), false);
+    check(
+        &some,
+        &["AuthReady=False/KeysUnavailable", "Ready=True/Ready"],
+    );
+    let silent = status(Vec::new(), Vec::new(), true);
+    check(&silent, &["AuthReady=Unknown/NoReport", "Ready=True/Ready"]);
+}
+
+#[test]
+fn a_certificate_that_a_gateway_rejects_is_told() {
+    let mut well = well();
+    let report = well.reports.get_mut("b").unwrap().as_mut().unwrap();
+    report.tls = Some(TlsReport {
+        not_after: 0,
+        rejected: Some(CertificateRejected {
+            reason: "KeyMismatch".to_owned(),
+            message: "a is not the key of b".to_owned(),
+        }),
+    });
+    let status = status_of(&well, |_| {});
+    check(&status, &["TLSReady=False/CertificateRejected"]);
+    assert_eq!(
+        condition_of(&status, "TLSReady").message,
+        "pod b goes on with the certificate before, since a is not the key of b"
     );
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use wsgateway_crds::report::Report;
 
-use super::{Fault, Found, Holds, Verdict, Wanted};
+use super::{Fault, Found, Holds, Verdict, Wanted, auth};
 use crate::{
     rollout::{Paced, Replicas, Template, has_timed_out, is_complete},
     watch::PodView,
@@ -17,11 +17,12 @@ pub(super) fn of(type_: &str, found: &Found<'_>) -> Verdict {
         "Ready" => ready(found),
         "Accepted" => accepted(found),
         "GatewayAvailable" => available(found),
-        "TLSReady" => wanted(found, |wanted| wanted.tls.clone()),
+        "TLSReady" => wanted(found, |wanted| tls(found, wanted)),
         "ExposureReady" => wanted(found, |wanted| wanted.exposure.clone()),
         "MonitoringReady" => wanted(found, |wanted| wanted.monitoring.clone()),
         "ConfigPropagated" => wanted(found, |wanted| propagation(found, wanted)),
         "NatsConnected" => nats(found),
+        "AuthReady" => wanted(found, |wanted| auth::verdict(found, wanted)),
         "OwnershipConflict" => conflict(found),
         "Reconciling" => reconciling(found),
         _ => stalled(found),
@@ -40,6 +41,11 @@ fn ready(found: &Found<'_>) -> Verdict {
     }
     if let Some(Fault { reason, message }) = found.failures.first() {
         return Verdict::no(reason, message);
+    }
+    // What else is wrong with keys leaves some who can come in.
+    let auth = of("AuthReady", found);
+    if auth.reason == auth::NOBODY {
+        return Verdict::no(&auth.reason, auth.message);
     }
     let needed = [
         of("TLSReady", found),
@@ -163,8 +169,26 @@ fn trouble(pods: &[Arc<PodView>]) -> Option<(&'static str, String)> {
     })
 }
 
+/// Where the gateways end TLS themselves, what they make of the certificate counts too.
+fn tls(found: &Found<'_>, wanted: &Wanted) -> Verdict {
+    let rejected = reports(found).find_map(|(pod, report)| {
+        let tls = report?.as_ref().ok()?.tls.as_ref()?;
+        Some((pod, tls.rejected.as_ref()?))
+    });
+    match rejected {
+        Some((pod, rejected)) if wanted.tls.holds != Holds::False => {
+            let (name, message) = (&pod.metadata.name, &rejected.message);
+            Verdict::no(
+                "CertificateRejected",
+                format!("pod {name} goes on with the certificate before, since {message}"),
+            )
+        }
+        _ => wanted.tls.clone(),
+    }
+}
+
 /// The pods that should serve, and what they reported.
-fn reports<'a>(
+pub(super) fn reports<'a>(
     found: &'a Found<'_>,
 ) -> impl Iterator<Item = (&'a PodView, Option<&'a Result<Report, String>>)> {
     found

@@ -2,7 +2,10 @@
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::DeserializeGuard;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use wsgateway_crds::v1alpha1::WsGateway;
 
 use super::{
@@ -149,6 +152,7 @@ fn slim(metadata: &mut ObjectMeta) {
 /// What is kept of a pod.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "RawPod")]
+#[allow(clippy::struct_excessive_bools)] // Each is a fact of its own in a pod's status.
 pub struct PodView {
     /// Its metadata: the instance, the template's hash, the annotations of ours.
     pub metadata: Meta,
@@ -156,6 +160,8 @@ pub struct PodView {
     pub ip: Option<Box<str>>,
     /// Whether its condition `Ready` is `True`.
     pub is_ready: bool,
+    /// Whether a container of it runs.
+    pub is_running: bool,
     /// Whether it has ended for good: it was evicted, or its node went away.
     pub is_finished: bool,
     /// Whether it has been given a node.
@@ -266,6 +272,7 @@ struct RawContainerStatus {
 #[serde(default)]
 struct RawContainerState {
     waiting: Option<Waiting>,
+    running: Option<IgnoredAny>,
 }
 
 impl From<RawPod> for PodView {
@@ -291,6 +298,8 @@ impl From<RawPod> for PodView {
             metadata: pod.metadata,
             ip: pod_ip.filter(|ip| !ip.is_empty()),
             is_ready,
+            is_running: containers()
+                .any(|one| one.state.as_ref().is_some_and(|it| it.running.is_some())),
             is_finished: matches!(phase.as_deref(), Some("Succeeded" | "Failed")),
             is_scheduled: pod.spec.node_name.is_some_and(|node| !node.is_empty()),
             waiting: containers().find_map(|one| one.state.as_ref()?.waiting.clone()),

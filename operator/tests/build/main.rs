@@ -20,6 +20,7 @@ use wsgateway_operator::{
 };
 
 mod properties;
+mod secrets;
 mod series;
 
 /// Each file and who stands in front of it; all optional kinds but those of Prometheus are served.
@@ -61,6 +62,8 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("hpa", behind(Front::Service));
     check("keda", behind(Front::Service));
     check("load-balancer", behind(Front::Service));
+    check("load-balancer-tls", behind(Front::Service));
+    check("inside-tls", serving(prometheus, behind(Front::Service)));
     check("inside", serving(prometheus, behind(Front::Service)));
     check("pod-monitor", serving(prometheus, behind(Front::Service)));
     check(
@@ -78,7 +81,10 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("network-policy", behind(Front::Service));
     check("pod-template", behind(Front::Service));
     check("secure-nats", behind(Front::Service));
-    check("auth", behind(Front::Service));
+    check("auth", serving(prometheus, behind(Front::Service)));
+    check("limits", site());
+    check("client-address", behind(Front::Service));
+    check("hidden-addresses", behind(Front::Service));
     let files = fs::read_dir(goldens())
         .unwrap()
         .map(|entry| entry.unwrap().path());

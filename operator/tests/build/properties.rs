@@ -319,7 +319,12 @@ fn the_url_is_what_a_client_would_write() {
         "type: None, tls: {type: None}",
         Some("ws://notifications.shop.svc:8000/a"),
     );
+    check_exposure("type: None", Some("wss://notifications.shop.svc:8000/a"));
     check_exposure("type: LoadBalancer, tls: {type: None}", None);
+    check_exposure(
+        "type: LoadBalancer, hosts: [ws.example.com]",
+        Some("wss://ws.example.com:8000/a"),
+    );
     check_exposure(
         "type: LoadBalancer, hosts: [ws.example.com], tls: {type: None}",
         Some("ws://ws.example.com:8000/a"),

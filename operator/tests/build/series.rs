@@ -3,7 +3,10 @@
 use super::*;
 
 /// Where the gateway registers its series and names their reasons.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 9] = [
+    include_str!("../../../auth/src/token.rs"),
+    include_str!("../../../gateway/src/auth/metrics.rs"),
+    include_str!("../../../gateway/src/tls.rs"),
     include_str!("../../../gateway/src/metrics.rs"),
     include_str!("../../../gateway/src/nats/metrics.rs"),
     include_str!("../../../gateway/src/server.rs"),
@@ -19,11 +22,14 @@ fn is_quoted(word: &str) -> bool {
 
 #[test]
 fn alerts_and_dashboard_name_series_and_reasons_of_the_gateway() {
-    let text = fs::read_to_string(goldens().join("pod-monitor.yaml")).unwrap();
-    let optional = Kind::ALL.into_iter().filter(|kind| kind.is_optional());
-    let desired = build(&gateway(&text), &serving(optional, behind(Front::Service)));
+    let of = |name: &str| {
+        let text = fs::read_to_string(goldens().join(name)).unwrap();
+        let optional = Kind::ALL.into_iter().filter(|kind| kind.is_optional());
+        build(&gateway(&text), &serving(optional, behind(Front::Service))).objects
+    };
+    let objects = ["pod-monitor.yaml", "auth.yaml", "inside-tls.yaml"].map(of);
     let mut expressions = Vec::new();
-    for object in &desired.objects {
+    for object in objects.iter().flatten() {
         if object.kind == Kind::PrometheusRule {
             let rules = object.manifest["spec"]["groups"][0]["rules"]
                 .as_array()
@@ -60,9 +66,15 @@ fn alerts_and_dashboard_name_series_and_reasons_of_the_gateway() {
             }
         }
     }
-    assert!(series.len() > 15, "{series:?}");
+    assert!(series.len() > 18, "{series:?}");
     for name in series {
-        let prefixes = ["wsgateway_nats_", "wsgateway_queue_", "wsgateway_"];
+        let prefixes = [
+            "wsgateway_nats_",
+            "wsgateway_queue_",
+            "wsgateway_auth_",
+            "wsgateway_tls_",
+            "wsgateway_",
+        ];
         let own = prefixes
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix))

@@ -74,6 +74,8 @@ fn pod(name: &str, status: &Value, report: Option<Result<&str, &str>>) -> PodSee
             connections: 1_204,
             draining: false,
             nats: serde_json::from_value(json!({"connected": true})).unwrap(),
+            tls: None,
+            auth: Vec::new(),
         }),
         Err(problem) => Err(problem.to_owned()),
     });
