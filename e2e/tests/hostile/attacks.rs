@@ -5,7 +5,7 @@ use std::{fs, io::Write, net::Ipv4Addr, process::Command, thread, time::Duration
 
 use flate2::{Compression, write::DeflateEncoder};
 use wsgateway_e2e::{
-    frame::{BINARY, CLOSE, Frame, PING},
+    frame::{BINARY, CLOSE, Frame, PING, PONG},
     gateway::Gateway,
     nats::NatsServer,
     socket::{Endpoint, RawSocket, Received, request},
@@ -130,8 +130,13 @@ pub(crate) fn without_a_token(target: &Target<'_>) {
     });
 }
 
+/// A pong that nobody has asked for: so a flood that takes long on a slow machine is not taken for a client that is gone.
+fn alive() -> Vec<u8> {
+    Frame::new(PONG, "").encode()
+}
+
 pub(crate) fn pings(target: &Target<'_>) {
-    let pings = Frame::new(PING, "").encode().repeat(10_000);
+    let pings = [Frame::new(PING, "").encode().repeat(10_000), alive()].concat();
     attackers(20, |attacker| {
         let mut socket = target.open(attacker, "/idle");
         for _ in 0..20 {
@@ -141,13 +146,13 @@ pub(crate) fn pings(target: &Target<'_>) {
     });
 }
 
-/// Messages of a byte a fragment, and one that is all empty fragments and never ends.
+/// Messages of a byte a fragment, and one that is all empty fragments, which no limit of size would end.
 pub(crate) fn tiny_fragments(target: &Target<'_>) {
     let begin = Frame::binary("x").unfinished().encode();
     let more = Frame::more("x").unfinished().encode().repeat(10_000);
     let end = Frame::more("x").encode();
-    let message = [begin, more, end].concat();
-    let nothing = Frame::more("").unfinished().encode().repeat(200_000);
+    let message = [begin, more, end, alive()].concat();
+    let nothing = Frame::more("").unfinished().encode().repeat(50_000);
     attackers(20, |attacker| {
         let mut socket = target.open(attacker, "/idle");
         for _ in 0..20 {
@@ -162,9 +167,9 @@ pub(crate) fn tiny_fragments(target: &Target<'_>) {
 /// Zeros by the megabyte in some kilobytes, zeros up to the limit time and again, and blocks that hold nothing.
 pub(crate) fn compression_bombs(target: &Target<'_>) {
     let too_big = bomb(48 << 20);
-    let at_limit = bomb(64 << 10).repeat(100);
+    let at_limit = [bomb(64 << 10).repeat(100), alive()].concat();
     // Each ends its stream, after which another one may begin within the message.
-    let empty = compressed(&[0x03, 0x00].repeat(30_000)).repeat(10);
+    let empty = [compressed(&[0x03, 0x00].repeat(30_000)), alive()].concat();
     let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
     attackers(10, |attacker| {
         let open = || target.upgrade(target.connect(attacker), "/idle", offer);
@@ -177,7 +182,9 @@ pub(crate) fn compression_bombs(target: &Target<'_>) {
         for _ in 0..10 {
             socket.send(&at_limit);
         }
-        socket.send(&empty);
+        for _ in 0..10 {
+            socket.send(&empty);
+        }
         leave(socket);
     });
 }
