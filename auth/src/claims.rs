@@ -16,12 +16,14 @@ impl Claims {
 
     /// A claim as a text, for subjects: a text or a whole number; of anything else there is no one form.
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        text(self.0.get(name)?)
+    }
+
+    /// A claim that is a list of such texts, or one of them.
+    pub fn texts(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
         match self.0.get(name)? {
-            Value::String(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) if number.is_i64() || number.is_u64() => {
-                Some(Cow::Owned(number.to_string()))
-            }
-            _ => None,
+            Value::Array(items) => items.iter().map(text).collect(),
+            item => Some(vec![text(item)?]),
         }
     }
 
@@ -55,6 +57,16 @@ impl Claims {
     }
 }
 
+fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) if number.is_i64() || number.is_u64() => {
+            Some(Cow::Owned(number.to_string()))
+        }
+        _ => None,
+    }
+}
+
 /// Whether a list holds a text.
 fn holds(list: Option<&Value>, text: &str) -> bool {
     let mut items = list.and_then(Value::as_array).into_iter().flatten();
@@ -84,5 +96,9 @@ impl TemplateValues for RequestValues<'_> {
 
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
         self.claims?.text(name)
+    }
+
+    fn claim_list(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
+        self.claims?.texts(name)
     }
 }

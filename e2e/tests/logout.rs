@@ -352,6 +352,35 @@ fn without_nats_the_issuer_is_told_to_come_again_and_the_others_hear_when_nats_i
 }
 
 #[test]
+fn who_sends_a_body_slowly_keeps_neither_issuers_nor_clients_waiting() {
+    // More than the answers that a shard has under way at once, on each of two.
+    const SLOW: usize = 1_200;
+    needs!(NatsServer);
+    let (_nats, issuer, gateways) = start(1);
+    let gateway = &gateways[0];
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: 100\r\n\r\nlogout_token="
+    );
+    let mut slow: Vec<_> = (0..SLOW)
+        .map(|_| {
+            let mut socket = RawSocket::connect(gateway.address());
+            socket.send(&head);
+            socket
+        })
+        .collect();
+    let token = access(&issuer, &json!({}));
+    let mut socket = open(gateway, &token);
+    // All of them have an answer, long before a handshake would be given up.
+    for socket in &mut slow {
+        let status = socket.head(Duration::from_secs(8)).unwrap().status;
+        assert!(matches!(status, 400 | 429), "{status}");
+    }
+    assert_eq!(send(gateway, &logout(&issuer, &json!({}))).status, 200);
+    assert_eq!(socket.closed(SOON), Some(4401));
+}
+
+#[test]
 fn the_path_is_exposed_beside_the_routes_and_one_logout_ends_all_behind_the_proxy() {
     needs!(NatsServer, Nginx, Wsgw);
     let issuer = Issuer::start();

@@ -22,7 +22,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -158,6 +158,7 @@ pub struct Logouts {
     shards: OnceLock<Vec<ShardInbox>>,
     nats: NatsHandle,
     allowance: Allowance<{ endpoint::BURST }, { endpoint::INTERVAL_MS }>,
+    bodies: Semaphore,
     metrics: AuthMetrics,
 }
 
@@ -177,6 +178,7 @@ impl Logouts {
             shards: OnceLock::new(),
             nats,
             allowance: Allowance::default(),
+            bodies: Semaphore::new(endpoint::BODIES_MAX),
             metrics,
         }
     }

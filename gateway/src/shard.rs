@@ -247,6 +247,7 @@ impl Shard {
             route,
             page,
             patterns,
+            subjects,
             publish,
             window,
             terms,
@@ -285,7 +286,7 @@ impl Shard {
             route.metrics.opened.inc();
             route.metrics.connections.inc();
         }
-        state.hub.subscribe(slot, &patterns);
+        state.hub.subscribe(slot, &patterns, &subjects);
         let key = ConnectionKey { slot, generation };
         let client = self.client(key);
         for queue in queues {

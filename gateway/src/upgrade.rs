@@ -22,13 +22,13 @@ use wsgateway_auth::{RequestValues, judge};
 use wsgateway_crds::{
     config::FromClient,
     report::{PROBE_SUBPROTOCOL, REASON_HEADER},
-    value::ValueError,
+    value::{Pattern, ValueError},
 };
 
 use crate::{
     admission::{AdmissionRefusal, Admissions, Arrival, Places},
     auth::{AuthRefusal, Identity, Terms},
-    config::{LiveConfig, Route, RouteSubject},
+    config::{LiveConfig, Route},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
     logout::{Login, Logouts},
@@ -38,6 +38,9 @@ use crate::{
 
 /// The subprotocol of plain mode. No offer means the same.
 const PLAIN: &str = "wsgateway.plain";
+
+/// The patterns of one client at most, where lists of its token make some: each is compared with each.
+const PATTERNS_MAX: usize = 256;
 
 /// How soon a client that was refused for want of something may come back, in seconds.
 const RETRY_AFTER_SECS: u64 = 2;
@@ -107,6 +110,8 @@ pub struct Accepted {
     pub page: Option<Page>,
     /// The patterns of the route's subjects, in order.
     pub patterns: Vec<Arc<str>>,
+    /// Which subject of the route each of them is of.
+    pub subjects: Vec<u16>,
     /// What it publishes to, where that depends on the request.
     pub publish: Option<Arc<str>>,
     /// What its messages are compressed with, where that was agreed on.
@@ -198,7 +203,7 @@ impl Refusal {
             Self::Origin(_) => "Origin",
             Self::Auth(refusal) => refusal.reason(),
             Self::Value(ValueError::Request(_)) => "InvalidValue",
-            Self::Value(ValueError::Claim(_)) => "InvalidClaim",
+            Self::Value(ValueError::Claim(_) | ValueError::TooMany(_)) => "InvalidClaim",
             Self::TooManyConnections(_) => "TooManyConnections",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::QueueUnavailable(_) => "QueueUnavailable",
@@ -215,7 +220,9 @@ impl Refusal {
             Self::Malformed(_)
             | Self::UnsupportedSubprotocol
             | Self::Value(ValueError::Request(_)) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) | Self::Value(ValueError::Claim(_)) => StatusCode::FORBIDDEN,
+            Self::Origin(_) | Self::Value(ValueError::Claim(_) | ValueError::TooMany(_)) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Auth(refusal) => refusal.status(),
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -323,7 +330,7 @@ pub async fn accept<B>(
         admissions.admit_user(limits, || user(identity), &mut places)?;
         identity.terms.may_publish = judge(&route.publish_authorization, &identity.claims).is_ok();
     }
-    let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
+    let (patterns, subjects, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
         .enter(conditions.connections_max)
@@ -333,6 +340,7 @@ pub async fn accept<B>(
         route: route.clone(),
         page,
         patterns,
+        subjects,
         publish,
         window: compression.map(|agreement| agreement.window),
         terms: identity.map(|identity| identity.terms),
@@ -459,7 +467,7 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, 
     Err(Refusal::Origin(origin.chars().take(100).collect()))
 }
 
-type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
+type Subjects = (Vec<Arc<str>>, Vec<u16>, Option<Arc<str>>);
 
 fn subjects(
     route: &Route,
@@ -473,18 +481,19 @@ fn subjects(
         query,
         claims: identity.map(|identity| &identity.claims),
     };
-    let render = |subject: &RouteSubject| match &subject.fixed {
-        Some(pattern) => Ok(pattern.clone()),
-        None => subject
-            .template
-            .render(&values)
-            .map(|pattern| pattern.shared()),
-    };
-    let patterns = route
-        .subjects
-        .iter()
-        .map(render)
-        .collect::<Result<_, _>>()?;
+    let (mut patterns, mut subjects) = (Vec::new(), Vec::new());
+    for (at, subject) in (0..).zip(&route.subjects) {
+        if let Some(pattern) = &subject.fixed {
+            patterns.push(pattern.clone());
+        } else {
+            let rendered = subject.template.render_each(&values)?;
+            patterns.extend(rendered.iter().map(Pattern::shared));
+            if patterns.len() > PATTERNS_MAX {
+                return Err(ValueError::TooMany(subject.template.to_string()).into());
+            }
+        }
+        subjects.resize(patterns.len(), at);
+    }
     let publish = match (&route.publish_fixed, &route.from_client) {
         (Some(subject), _) => Some(subject.clone()),
         // Who may not publish need not have the claims for it.
@@ -494,7 +503,7 @@ fn subjects(
         (None, FromClient::Publish { subject, .. }) => Some(subject.render(&values)?.shared()),
         _ => None,
     };
-    Ok((patterns, publish))
+    Ok((patterns, subjects, publish))
 }
 
 fn check_sources(route: &Route, nats_connected: bool) -> Result<(), Refusal> {

@@ -189,4 +189,30 @@ mod tests {
             "a.example.com with path /ws belongs to WsGateway shop/a, which is older"
         );
     }
+
+    #[test]
+    fn an_issuer_sends_its_logouts_to_one() {
+        let logging_out = |name: &str, second: u32, provider: &str, logout: &str| {
+            let exposure = json!({"hosts": ["a.example.com"]});
+            let mut gateway = gateway(name, second, &exposure, &format!("/{name}"));
+            let auth = json!({"providers": [{"name": provider, "type": "OIDC", "oidc": {
+                "issuer": "https://sso", "audiences": ["a"], "backchannelLogout": logout}}]});
+            gateway.spec.auth = Some(serde_json::from_value(auth).unwrap());
+            gateway
+        };
+        let older = logging_out("older", 1, "keycloak", "Enabled");
+        for (provider, logout, expected) in [
+            (
+                "keycloak",
+                "Enabled",
+                Some("/.wsgateway/backchannel-logout/keycloak"),
+            ),
+            ("another", "Enabled", None),
+            ("keycloak", "Disabled", None),
+        ] {
+            let younger = logging_out("younger", 2, provider, logout);
+            let found = conflict(&younger, [&older]).map(|conflict| conflict.path);
+            assert_eq!(found.as_deref(), expected, "{provider} {logout}");
+        }
+    }
 }

@@ -133,6 +133,7 @@ routes:
     #[test]
     fn a_connection_ends_where_what_it_was_opened_for_changes() {
         check("", "", &[]);
+        check("in.b}", "in.b, authorization: {scopes: [a]}}", &[]);
         check("limits: {}", "limits: {connections: 5}", &[]);
         check("subject: in.b", "subject: out.b", &[]);
         check("path: /b\n", "path: /b\n    maxMessageSize: 1Mi\n", &[]);

@@ -83,9 +83,16 @@ impl Session<'_> {
             query,
             claims,
         };
-        let render = |template: &Template| match request {
-            Some(_) => template.render(&values).map(|subject| subject.to_string()),
-            None => template.show_with_claims(&values),
+        let render = |template: &Template| -> Result<Vec<String>, ValueError> {
+            match request {
+                Some(_) => {
+                    let subjects = template.render_each(&values);
+                    subjects.map(|subjects| subjects.iter().map(ToString::to_string).collect())
+                }
+                None => template
+                    .show_with_claims(&values)
+                    .map(|subject| vec![subject]),
+            }
         };
         let (denial, publish) = match &route.from_client {
             FromClient::Publish {
@@ -103,7 +110,7 @@ impl Session<'_> {
             (Ok(gets), Ok(publish)) => (gets, publish),
             (Err(error), _) | (_, Err(error)) => {
                 let refusal = match &error {
-                    ValueError::Claim(_) => "403 InvalidClaim",
+                    ValueError::Claim(_) | ValueError::TooMany(_) => "403 InvalidClaim",
                     ValueError::Request(_) => "400 InvalidValue",
                 };
                 _ = writeln!(text, "refused with {refusal}: {error}");
@@ -118,7 +125,7 @@ impl Session<'_> {
                 SourceKind::Queue(queue) => Some(format!("its share of {}", queue.durable)),
                 SourceKind::Core { .. } => None,
             });
-        let gets: Vec<_> = gets.into_iter().chain(queues).collect();
+        let gets: Vec<_> = gets.into_iter().flatten().chain(queues).collect();
         let gets = if gets.is_empty() {
             "nothing".to_owned()
         } else {
@@ -126,7 +133,7 @@ impl Session<'_> {
         };
         _ = writeln!(text, "  gets    {gets}");
         let sends = match (&route.from_client, &publish, &denial) {
-            (_, Some(subject), _) => format!("what is published to {subject}"),
+            (_, Some(subject), _) => format!("what is published to {}", subject.concat()),
             (_, _, Some(denial)) => {
                 format!(
                     "nothing: a message is closed with 4403 PublishDenied: {}: {denial}",

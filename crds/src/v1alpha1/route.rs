@@ -107,6 +107,10 @@ pub enum FromClientType {
     "!self.subject.contains('*') && !self.subject.contains('>')",
     "subject must hold neither * nor >: a message is published to one subject"
 ).at("subject"))]
+#[schemars(transform = Rule::new(
+    "!self.subject.contains('|each')",
+    "subject must not hold |each: a message is published to one subject"
+).at("subject"))]
 pub struct Publish {
     /// The subject. A token may be `{path.x}` or `{query.x}`, a value of the request, or `{claims.x}`, a claim of its
     /// token; the first token is a literal. A value that is not 1 to 128 bytes without space, `.`, `*` and `>` is
@@ -168,7 +172,8 @@ pub enum SourceType {
 #[serde(rename_all = "camelCase")]
 pub struct Core {
     /// The subjects, 1 to 16; `*` stands for one token, a last `>` for one or more, and `{path.x}` or `{query.x}` for
-    /// a value of the client's request, `{claims.x}` for a claim of its token. The first token is a literal. A client whose subjects overlap gets a
+    /// a value of the client's request, `{claims.x}` for a claim of its token. Of a claim that is a list, such as `groups` or a list of rooms,
+    /// `{claims.x|each}` makes a subject of each, up to 64 in all. The first token is a literal. A client whose subjects overlap gets a
     /// message once. Example: `subjects: ["notifications.>", "users.{query.user}.*"]`
     #[schemars(schema_with = "schema::templates")]
     pub subjects: Vec<String>,

@@ -259,6 +259,9 @@ pub(super) fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
             rule(!subject.has_wildcard(), || {
                 format!("routes[{name}].fromClient.subject: `{subject}` may not hold a wildcard")
             })?;
+            rule(!subject.has_each(), || {
+                format!("routes[{name}].fromClient.subject: `{subject}` may not hold |each")
+            })?;
             check_template(route, subject)?;
         }
         for source in &route.to_client {

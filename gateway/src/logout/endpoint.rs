@@ -12,6 +12,7 @@ use hyper::{
     body::Incoming,
     header::{self, HeaderValue},
 };
+use tokio::time::timeout;
 use wsgateway_auth::TOKEN_BYTES_MAX;
 use wsgateway_crds::{report::LOGOUT_PATH, value::query_value};
 
@@ -30,6 +31,14 @@ pub(super) const INTERVAL_MS: u64 = 1;
 
 /// The largest form: a token, and what an encoder may make of it.
 const FORM_BYTES_MAX: usize = 2 * TOKEN_BYTES_MAX;
+
+/// How many bodies are awaited at once, by the whole process, and for how long. A request holds a place among the
+/// handshakes that are answered (512 on each shard) meanwhile, and who sends its body slowly must not take those from
+/// clients. An issuer sends it with the head, and a proxy waits for it by itself.
+pub(super) const BODIES_MAX: usize = 128;
+
+/// See [`BODIES_MAX`].
+const BODY_WAIT: Duration = Duration::from_secs(1);
 
 /// When an issuer that repeats itself may do so after NATS was away, in seconds.
 const RETRY_AFTER_SECS: u64 = 2;
@@ -155,7 +164,12 @@ async fn carry_out(
     if request.method() != Method::POST {
         return Err(Problem::Method);
     }
-    let token = token(request).await.ok_or(Problem::Form)?;
+    let token = {
+        let place = logouts.bodies.try_acquire();
+        let _place = place.map_err(|_| Problem::TooMany(BODY_WAIT))?;
+        let token = timeout(BODY_WAIT, token(request)).await;
+        token.ok().flatten().ok_or(Problem::Form)?
+    };
     auth.check_logout(&token, provider)?;
     logouts.allowance.take(age).map_err(Problem::TooMany)?;
     let ended = auth.verify_logout(&token, Some(provider), Duration::ZERO);

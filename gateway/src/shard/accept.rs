@@ -208,6 +208,10 @@ async fn hand_over(
 }
 
 /// What is opened once the answer is out.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and is a connection nearly always"
+)]
 enum Opening {
     Connection(Box<Accepted>, Hold),
     Probe,
