@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt lint unit manifests bench million scale images
+.PHONY: help build run run-keycloak test check fmt lint unit manifests bench million scale images deny sbom
 .PHONY: scripts cluster-up cluster-down kind-up kind-down clean
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -19,6 +19,10 @@ build: ## the three programs, into target/release
 run: build ## a WsGateway on this machine, with a real nginx, NATS and TLS (FILE=… for another one)
 	@programs=$$(hack/obtain --env nats-server nginx wscat websocat) && eval "$$programs" && \
 	  exec $(TARGET)/release/wsgw local -f $(FILE)
+
+run-keycloak: build ## the same, with a Keycloak that says who may connect
+	@programs=$$(hack/obtain --env nats-server nginx wscat websocat) && eval "$$programs" && \
+	  exec hack/keycloak/run $(TARGET)/release/wsgw local -f manifests/samples/keycloak-local.yaml
 
 test: build ## everything: units, goldens, and the tests with real programs
 	@hack/test
@@ -52,6 +56,16 @@ scale: ## the operator with 1,000 WsGateways, into bench/results
 
 images: build ## the two images, without Docker, into target/images
 	@hack/image/build
+
+deny: ## licences, sources and advisories of all dependencies (cargo-deny)
+	@hack/deny
+
+sbom: ## what is in each program, as CycloneDX, into target/sbom (the images carry theirs)
+	@mkdir -p $(TARGET)/sbom
+	@for package in gateway operator cli; do \
+	  hack/image/sbom "wsgateway-$$package" "$$(uname -m)-unknown-linux-gnu" >"$(TARGET)/sbom/$$package.cdx.json"; \
+	  echo "$(TARGET)/sbom/$$package.cdx.json"; \
+	done
 
 cluster-up: ## a real cluster on this machine, without Docker, as root (NODES=2, CLUSTER=name for another one)
 	@hack/cluster/up check

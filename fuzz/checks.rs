@@ -67,6 +67,7 @@ pub(crate) fn events(
                     );
                     Seen::Message(kind, payload.to_vec())
                 }
+                Event::Fragment => continue,
                 Event::Pong(payload) => Seen::Pong(payload.as_slice().to_vec()),
                 Event::Answer(frame) => Seen::Answer(frame.to_vec()),
                 Event::PeerClosed(frame) => Seen::Closed(frame.to_vec()),

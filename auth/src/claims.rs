@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
-use wsgateway_crds::value::Role;
+use wsgateway_crds::value::{PathMatch, Role, TemplateValues, query_value};
 
 /// The claims of a verified token. Only [`Trust::verify`](crate::Trust::verify) makes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,12 +16,14 @@ impl Claims {
 
     /// A claim as a text, for subjects: a text or a whole number; of anything else there is no one form.
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        text(self.0.get(name)?)
+    }
+
+    /// A claim that is a list of such texts, or one of them.
+    pub fn texts(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
         match self.0.get(name)? {
-            Value::String(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) if number.is_i64() || number.is_u64() => {
-                Some(Cow::Owned(number.to_string()))
-            }
-            _ => None,
+            Value::Array(items) => items.iter().map(text).collect(),
+            item => Some(vec![text(item)?]),
         }
     }
 
@@ -55,8 +57,48 @@ impl Claims {
     }
 }
 
+fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) if number.is_i64() || number.is_u64() => {
+            Some(Cow::Owned(number.to_string()))
+        }
+        _ => None,
+    }
+}
+
 /// Whether a list holds a text.
 fn holds(list: Option<&Value>, text: &str) -> bool {
     let mut items = list.and_then(Value::as_array).into_iter().flatten();
     items.any(|item| item.as_str() == Some(text))
+}
+
+/// What a request has for the subjects of its route.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestValues<'a> {
+    /// Of its path.
+    pub path: &'a PathMatch<'a>,
+    /// Its query, behind the question mark.
+    pub query: &'a str,
+    /// Of its token, where it has one.
+    pub claims: Option<&'a Claims>,
+}
+
+impl TemplateValues for RequestValues<'_> {
+    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.path.get(name)
+    }
+
+    /// A parameter that stands twice has no value: which one was meant cannot be known.
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        query_value(self.query, name)
+    }
+
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.claims?.text(name)
+    }
+
+    fn claim_list(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
+        self.claims?.texts(name)
+    }
 }

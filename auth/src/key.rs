@@ -2,6 +2,7 @@
 //! choose how it is verified: a public key is never taken for a shared secret.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use p521::ecdsa::{Signature, VerifyingKey, signature::Verifier};
 use ring::{
     hmac,
     signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey},
@@ -35,6 +36,7 @@ pub enum Algorithm {
     PS512,
     ES256,
     ES384,
+    ES512,
     EdDSA,
     HS256,
     HS384,
@@ -53,6 +55,7 @@ impl Algorithm {
             "PS512" => Self::PS512,
             "ES256" => Self::ES256,
             "ES384" => Self::ES384,
+            "ES512" => Self::ES512,
             // RFC 9864 names the curve too.
             "EdDSA" | "Ed25519" => Self::EdDSA,
             "HS256" => Self::HS256,
@@ -88,6 +91,7 @@ enum Material {
     /// Points in the uncompressed form of SEC 1.
     P256(Vec<u8>),
     P384(Vec<u8>),
+    P521(VerifyingKey),
     Ed25519(Vec<u8>),
     Secret(hmac::Key),
 }
@@ -98,6 +102,7 @@ impl std::fmt::Debug for Material {
             Self::Rsa { .. } => "Rsa",
             Self::P256(_) => "P256",
             Self::P384(_) => "P384",
+            Self::P521(_) => "P521",
             Self::Ed25519(_) => "Ed25519",
             Self::Secret(_) => "Secret(…)",
         })
@@ -112,7 +117,7 @@ pub enum KeySetError {
     Form(&'static str),
     /// None of its keys is of use here.
     #[error(
-        "none of the {0} keys in the set can verify: RSA of 2,048 to 8,192 bits, P-256, P-384 and Ed25519 can"
+        "none of the {0} keys in the set can verify: RSA of 2,048 to 8,192 bits, P-256, P-384, P-521 and Ed25519 can"
     )]
     NoneUsable(usize),
     /// The secret is shorter than the digest, which RFC 7518 section 3.2 forbids.
@@ -255,6 +260,11 @@ impl Key {
             }
             ("EC", Some("P-256")) => Material::P256(point(&bytes("x")?, &bytes("y")?, 32)?),
             ("EC", Some("P-384")) => Material::P384(point(&bytes("x")?, &bytes("y")?, 48)?),
+            ("EC", Some("P-521")) => {
+                let point = point(&bytes("x")?, &bytes("y")?, 66)?;
+                // It is looked at whether the point is on the curve.
+                Material::P521(VerifyingKey::from_sec1_bytes(&point).ok()?)
+            }
             ("OKP", Some("Ed25519")) => {
                 let x = bytes("x")?;
                 (x.len() == 32).then_some(Material::Ed25519(x))?
@@ -285,12 +295,14 @@ impl Material {
     /// Whether an algorithm is one of its kind.
     fn suits(&self, algorithm: Algorithm) -> bool {
         use Algorithm::{
-            ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+            ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384,
+            RS512,
         };
         match self {
             Self::Rsa { .. } => matches!(algorithm, RS256 | RS384 | RS512 | PS256 | PS384 | PS512),
             Self::P256(_) => algorithm == ES256,
             Self::P384(_) => algorithm == ES384,
+            Self::P521(_) => algorithm == ES512,
             Self::Ed25519(_) => algorithm == EdDSA,
             Self::Secret(_) => matches!(algorithm, HS256 | HS384 | HS512),
         }
@@ -317,6 +329,10 @@ impl Material {
             }
             Self::P256(point) => unparsed(&signature::ECDSA_P256_SHA256_FIXED, point),
             Self::P384(point) => unparsed(&signature::ECDSA_P384_SHA384_FIXED, point),
+            // Both halves in full, as `ring` wants them of the others.
+            Self::P521(key) => {
+                Signature::from_slice(by).is_ok_and(|by| key.verify(signed, &by).is_ok())
+            }
             Self::Ed25519(point) => unparsed(&signature::ED25519, point),
             Self::Secret(key) => hmac::verify(key, signed, by).is_ok(),
         }

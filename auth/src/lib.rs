@@ -9,10 +9,12 @@
 //! - [`token`]: the compact form, taken apart. Nothing in it is believed yet.
 //! - [`key`]: the keys of an issuer. Each verifies with the algorithms of its own kind and no others.
 //! - [`trust`]: whose tokens are believed: issuer, audience, time and kind first, the signature last.
+//! - [`logout`]: a logout token, by which the issuer says that a session is over.
 //! - [`claims`]: what a verified token says of its bearer.
 //! - [`authorization`]: whether that is what a route asks for.
 //!
-//! Signatures are verified by `ring`, which the workspace has for TLS anyway. It has no ES512.
+//! Signatures are verified by `ring`, which the workspace has for TLS anyway, and those of ES512, which it lacks, by
+//! `p521`. Verifying has no secrets, so that nothing of them can leak by the time that it takes.
 
 pub mod json;
 
@@ -22,12 +24,15 @@ pub mod key;
 
 pub mod trust;
 
+pub mod logout;
+
 pub mod claims;
 
 pub mod authorization;
 
 pub use authorization::{Denial, judge};
-pub use claims::Claims;
+pub use claims::{Claims, RequestValues};
 pub use key::{KeySet, KeySetError};
+pub use logout::{Logout, LogoutError};
 pub use token::{TOKEN_BYTES_MAX, Token, TokenError};
 pub use trust::{Trust, Verified};

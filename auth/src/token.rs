@@ -42,8 +42,9 @@ pub enum TokenError {
     /// `none`, an algorithm that is not known, or one that the issuer's keys are not for.
     #[error("the token's algorithm is not accepted")]
     Algorithm,
-    /// It is signed, but is no access token: an ID token, a refresh token, a logout token.
-    #[error("the token is no access token")]
+    /// It is signed, but is no access token: an ID token, a refresh token, a logout token. Or it is no logout token,
+    /// where that is asked for.
+    #[error("the token is of another type than is asked for here")]
     Type,
     /// It is only good together with a proof of possession, which this gateway does not ask for.
     #[error("the token is bound to a key of its bearer")]
@@ -102,6 +103,18 @@ impl<'a> Token<'a> {
     /// # Errors
     /// When it is too long or not of the form, or says of itself what no token may.
     pub fn parse(text: &'a str) -> Result<Self, TokenError> {
+        Self::parse_typed(text, &["jwt", "at+jwt"])
+    }
+
+    /// The same for a logout token, whose header may say so. What says neither is believed by its claims alone.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_logout(text: &'a str) -> Result<Self, TokenError> {
+        Self::parse_typed(text, &["jwt", "logout+jwt"])
+    }
+
+    fn parse_typed(text: &'a str, types: &[&str]) -> Result<Self, TokenError> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong);
         }
@@ -113,7 +126,7 @@ impl<'a> Token<'a> {
         };
         let signed = text.as_bytes().get(..header.len() + 1 + claims.len());
         let header = object(header, "header")?;
-        let (algorithm, key_id) = read_header(&header)?;
+        let (algorithm, key_id) = read_header(&header, types)?;
         let claims = object(claims, "claims")?;
         let issuer = claims.get("iss").and_then(Value::as_str);
         let issuer = issuer
@@ -149,24 +162,27 @@ fn object(part: &str, name: &'static str) -> Result<Map<String, Value>, TokenErr
 }
 
 /// What may carry a key or the address of one (`jwk`, `jku`, `x5u`, `x5c`) is not read: keys come from the issuer.
-fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, Option<String>), TokenError> {
+fn read_header(
+    header: &Map<String, Value>,
+    types: &[&str],
+) -> Result<(Algorithm, Option<String>), TokenError> {
     if header.contains_key("crit") {
         return Err(TokenError::Malformed(
             "its header asks for what is not known here",
         ));
     }
-    let is_access_token = match header.get("typ") {
+    let is_of_type = match header.get("typ") {
         None => true,
         Some(Value::String(typ)) => {
             let typ = typ.to_ascii_lowercase();
             let typ = typ
                 .strip_prefix("application/")
                 .map_or(Cow::Borrowed(&*typ), Cow::Borrowed);
-            matches!(&*typ, "jwt" | "at+jwt")
+            types.contains(&&*typ)
         }
         Some(_) => false,
     };
-    if !is_access_token {
+    if !is_of_type {
         return Err(TokenError::Type);
     }
     let algorithm = header.get("alg").and_then(Value::as_str);

@@ -9,6 +9,7 @@ use wsgateway_crds::config::Provider;
 use crate::{
     claims::Claims,
     key::KeySet,
+    logout::{self, Logout, LogoutError},
     token::{Token, TokenError},
 };
 
@@ -28,6 +29,8 @@ pub struct Verified {
     pub claims: Claims,
     /// When it expires, since 1970. The leeway is not in it.
     pub expires_at: Duration,
+    /// When it was issued, since 1970, where it says so.
+    pub issued_at: Option<Duration>,
 }
 
 impl Trust {
@@ -70,32 +73,83 @@ impl Trust {
         if claims.contains_key("cnf") {
             return Err(TokenError::SenderConstrained);
         }
-        let expires_at =
-            date(claims, "exp")?.ok_or(TokenError::Malformed("it has no claim exp"))?;
-        if now >= expires_at.saturating_add(self.leeway) {
-            return Err(TokenError::Expired);
-        }
-        let latest = now.saturating_add(self.leeway);
-        for from in ["nbf", "iat"] {
-            if date(claims, from)?.is_some_and(|from| from > latest) {
-                return Err(TokenError::NotYetValid);
-            }
-        }
-        let is_meant = match claims.get("aud") {
-            Some(Value::String(audience)) => self.audiences.contains(audience),
-            Some(Value::Array(audiences)) => {
-                let mut texts = audiences.iter().filter_map(Value::as_str);
-                texts.any(|audience| self.audiences.contains(audience))
-            }
-            _ => false,
-        };
-        if !is_meant {
+        let expires_at = self.check_times(claims, now, Duration::ZERO)?;
+        if !names_any(claims.get("aud"), |audience| {
+            self.audiences.contains(audience)
+        }) {
             return Err(TokenError::Audience);
         }
         if !self.authorized_parties.is_empty() {
             let party = claims.get("azp").and_then(Value::as_str);
             if !party.is_some_and(|party| self.authorized_parties.contains(party)) {
                 return Err(TokenError::AuthorizedParty);
+            }
+        }
+        Ok(expires_at)
+    }
+
+    /// Whether a logout token can be believed, its signature aside, as OpenID Connect Back-Channel Logout 1.0 section
+    /// 2.6 asks.
+    ///
+    /// It is for a client of the issuer: one of the audiences, or of those that tokens may have been issued to. It may
+    /// have expired by as much as it comes `late`, where others have believed it before: that a session is over does
+    /// not end, and it says nothing of tokens that were issued after it.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check_logout(
+        &self,
+        token: &Token<'_>,
+        now: Duration,
+        late: Duration,
+    ) -> Result<Logout, LogoutError> {
+        let claims = &token.claims;
+        if token.issuer() != self.issuer {
+            return Err(TokenError::Issuer.into());
+        }
+        self.check_times(claims, now, late)?;
+        let is_ours = |client: &str| {
+            self.audiences.contains(client) || self.authorized_parties.contains(client)
+        };
+        if !names_any(claims.get("aud"), is_ours) {
+            return Err(TokenError::Audience.into());
+        }
+        let issued_at = date(claims, "iat")?;
+        logout::read(claims, issued_at)
+    }
+
+    /// Believes a logout token, or says why not.
+    ///
+    /// # Errors
+    /// As [`check_logout`](Self::check_logout), and when no key of the set has signed it.
+    pub fn verify_logout(
+        &self,
+        token: &Token<'_>,
+        keys: &KeySet,
+        now: Duration,
+        late: Duration,
+    ) -> Result<Logout, LogoutError> {
+        let logout = self.check_logout(token, now, late)?;
+        keys.verify(token)?;
+        Ok(logout)
+    }
+
+    /// The end of a token's time, where that is not over and has begun.
+    fn check_times(
+        &self,
+        claims: &Map<String, Value>,
+        now: Duration,
+        late: Duration,
+    ) -> Result<Duration, TokenError> {
+        let expires_at =
+            date(claims, "exp")?.ok_or(TokenError::Malformed("it has no claim exp"))?;
+        if now >= expires_at.saturating_add(self.leeway).saturating_add(late) {
+            return Err(TokenError::Expired);
+        }
+        let latest = now.saturating_add(self.leeway);
+        for from in ["nbf", "iat"] {
+            if date(claims, from)?.is_some_and(|from| from > latest) {
+                return Err(TokenError::NotYetValid);
             }
         }
         Ok(expires_at)
@@ -116,7 +170,17 @@ impl Trust {
         Ok(Verified {
             claims: Claims::new(token.claims.clone()),
             expires_at,
+            issued_at: date(&token.claims, "iat")?,
         })
+    }
+}
+
+/// Whether a claim that is a text or a list of texts holds one of those.
+fn names_any(claim: Option<&Value>, is_one: impl Fn(&str) -> bool) -> bool {
+    match claim {
+        Some(Value::String(text)) => is_one(text),
+        Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).any(is_one),
+        _ => false,
     }
 }
 

@@ -1,13 +1,19 @@
 //! Good tokens of every algorithm, and bad ones each refused with its reason.
 //!
 //! `rsa.json` holds a public RSA key and tokens that OpenSSL signed with its private half, which nobody has any more:
-//! `ring` makes no RSA keys.
+//! `ring` makes no RSA keys. `p521.json` is the same of P-521: a token, the same with its signature in DER, and one that
+//! another key signed.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::similar_names,
+    clippy::too_many_lines,
+    reason = "a header, what is headed by it, and a row a line"
 )]
 
 use std::time::Duration;
@@ -23,7 +29,9 @@ use ring::{
 };
 use serde_json::{Value, json};
 use wsgateway_auth::{KeySet, TOKEN_BYTES_MAX, Token, TokenError, Trust, Verified, judge};
-use wsgateway_crds::config::{Authorization, HmacAlgorithm, KeySource, Provider};
+use wsgateway_crds::config::{
+    Authorization, BackchannelLogout, HmacAlgorithm, KeySource, Provider,
+};
 
 const ISSUER: &str = "https://issuer.example";
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -44,6 +52,7 @@ fn provider() -> Provider {
         authorized_parties: Vec::new(),
         leeway: wsgateway_crds::value::Duration::from_secs(30),
         keys: KeySource::Discovery { ca_file: None },
+        backchannel_logout: BackchannelLogout::Disabled,
     }
 }
 
@@ -185,6 +194,41 @@ fn every_algorithm_is_verified() {
 }
 
 #[test]
+fn es512_is_verified_as_another_implementation_signs_it() {
+    let p521: Value = serde_json::from_str(include_str!("p521.json")).unwrap();
+    let keys = set(&[p521["jwk"].clone()]);
+    let verified = |name: &str| verify(p521[name].as_str().unwrap(), &keys, &trust());
+    assert_eq!(
+        verified("token").unwrap().claims.text("sub").unwrap(),
+        "ann"
+    );
+    for name in ["der", "stranger"] {
+        assert_eq!(
+            verified(name).unwrap_err().reason(),
+            "TokenSignature",
+            "{name}"
+        );
+    }
+    let (signed, signature) = p521["token"].as_str().unwrap().rsplit_once('.').unwrap();
+    for (what, signature) in [
+        ("none", String::new()),
+        ("zeros", encode([0; 132])),
+        ("short", encode([1; 131])),
+        ("changed", signature.replacen(&signature[8..9], "_", 1)),
+    ] {
+        let token = format!("{signed}.{signature}");
+        let refused = verify(&token, &keys, &trust()).unwrap_err();
+        assert_eq!(refused.reason(), "TokenSignature", "{what}");
+    }
+    let other = verify(
+        &Signer::p256().token(&json!({"alg": "ES256", "kid": "k"}), &claims()),
+        &keys,
+        &trust(),
+    );
+    assert_eq!(other.unwrap_err().reason(), "TokenAlgorithm");
+}
+
+#[test]
 fn a_key_verifies_with_the_algorithms_of_its_kind_and_no_others() {
     let rsa: Value = serde_json::from_str(include_str!("rsa.json")).unwrap();
     let n = rsa["jwk"]["n"].as_str().unwrap();
@@ -244,6 +288,7 @@ fn what_is_no_key_for_signatures_is_passed_over() {
         with("kty", "oct".into()),
         json!({"kty": "oct", "k": encode([7; 32]), "kid": "k"}),
         json!({"kty": "EC", "crv": "P-521", "x": "", "y": ""}),
+        json!({"kty": "EC", "crv": "P-521", "x": encode([1; 66]), "y": encode([1; 66])}),
         json!({"kty": "EC", "crv": "P-256", "x": encode([1; 31]), "y": encode([1; 32])}),
         json!({"kty": "OKP", "crv": "X25519", "x": encode([1; 32])}),
         json!("text"),
@@ -267,6 +312,7 @@ fn what_is_no_key_for_signatures_is_passed_over() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines)] // A table.
 fn each_bad_token_is_refused_with_its_reason() {
     let signer = Signer::p256();
     let (other, keys) = (
@@ -284,11 +330,11 @@ fn each_bad_token_is_refused_with_its_reason() {
         }
         object
     };
-    let headed = |changes| signer.token(&with(&header, changes), &claims());
-    let claimed = |changes| signer.token(&header, &with(&claims(), changes));
-    let good = headed(json!({}));
+    let with_header = |changes| signer.token(&with(&header, changes), &claims());
+    let with_claims = |changes| signer.token(&header, &with(&claims(), changes));
+    let good = with_header(json!({}));
     let seconds = NOW.as_secs();
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let (content, signature) = good.rsplit_once('.').unwrap();
     let doubled = |text: &Value, name: &str| {
         text.to_string()
             .replacen('{', &format!("{{\"{name}\":\"x\","), 1)
@@ -302,12 +348,12 @@ fn each_bad_token_is_refused_with_its_reason() {
         (format!(" {good}"), "TokenMalformed"),
         (good[..good.len() - 1].to_owned(), "TokenMalformed"),
         (good[..good.len() - 2].to_owned(), "TokenSignature"),
-        (format!("{signed}."), "TokenSignature"),
-        (format!("{signed}.{}", encode([0; 64])), "TokenSignature"),
-        (format!("{signed}.{signature}AAAA"), "TokenSignature"),
+        (format!("{content}."), "TokenSignature"),
+        (format!("{content}.{}", encode([0; 64])), "TokenSignature"),
+        (format!("{content}.{signature}AAAA"), "TokenSignature"),
         ("x".repeat(TOKEN_BYTES_MAX + 1), "TokenTooLong"),
         (
-            claimed(json!({"pad": "x".repeat(TOKEN_BYTES_MAX)})),
+            with_claims(json!({"pad": "x".repeat(TOKEN_BYTES_MAX)})),
             "TokenTooLong",
         ),
         (signer.raw("[]", &claims().to_string()), "TokenMalformed"),
@@ -329,7 +375,7 @@ fn each_bad_token_is_refused_with_its_reason() {
             "TokenDoubledMember",
         ),
         // Header.
-        (headed(json!({"alg": "none"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "none"})), "TokenAlgorithm"),
         (
             format!(
                 "{}.{}.",
@@ -338,52 +384,64 @@ fn each_bad_token_is_refused_with_its_reason() {
             ),
             "TokenAlgorithm",
         ),
-        (headed(json!({"alg": "None"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "es256"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "ES512"})), "TokenAlgorithm"),
-        (headed(json!({"alg": null})), "TokenAlgorithm"),
-        (headed(json!({"alg": 1})), "TokenAlgorithm"),
-        (headed(json!({"alg": "HS256"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "EdDSA"})), "TokenAlgorithm"),
-        (headed(json!({"alg": "ES384"})), "TokenAlgorithm"),
-        (headed(json!({"kid": "unknown"})), "TokenUnknownKey"),
-        (headed(json!({"kid": "e"})), "TokenAlgorithm"),
-        (headed(json!({"kid": 1})), "TokenMalformed"),
+        (with_header(json!({"alg": "None"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "es256"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "ES512"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": null})), "TokenAlgorithm"),
+        (with_header(json!({"alg": 1})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "HS256"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "EdDSA"})), "TokenAlgorithm"),
+        (with_header(json!({"alg": "ES384"})), "TokenAlgorithm"),
+        (with_header(json!({"kid": "unknown"})), "TokenUnknownKey"),
+        (with_header(json!({"kid": "e"})), "TokenAlgorithm"),
+        (with_header(json!({"kid": 1})), "TokenMalformed"),
         (
-            headed(json!({"crit": ["b64"], "b64": false})),
+            with_header(json!({"crit": ["b64"], "b64": false})),
             "TokenMalformed",
         ),
-        (headed(json!({"typ": "logout+jwt"})), "TokenType"),
-        (headed(json!({"typ": "dpop+jwt"})), "TokenType"),
-        (headed(json!({"typ": 1})), "TokenType"),
+        (with_header(json!({"typ": "logout+jwt"})), "TokenType"),
+        (with_header(json!({"typ": "dpop+jwt"})), "TokenType"),
+        (with_header(json!({"typ": 1})), "TokenType"),
         // Claims.
-        (claimed(json!({"iss": null})), "TokenMalformed"),
-        (claimed(json!({"iss": format!("{ISSUER}/")})), "TokenIssuer"),
+        (with_claims(json!({"iss": null})), "TokenMalformed"),
         (
-            claimed(json!({"iss": "https://ISSUER.example"})),
+            with_claims(json!({"iss": format!("{ISSUER}/")})),
             "TokenIssuer",
         ),
-        (claimed(json!({"aud": null})), "TokenAudience"),
-        (claimed(json!({"aud": "account"})), "TokenAudience"),
         (
-            claimed(json!({"aud": ["account", 1, "WSGATEWAY"]})),
+            with_claims(json!({"iss": "https://ISSUER.example"})),
+            "TokenIssuer",
+        ),
+        (with_claims(json!({"aud": null})), "TokenAudience"),
+        (with_claims(json!({"aud": "account"})), "TokenAudience"),
+        (
+            with_claims(json!({"aud": ["account", 1, "WSGATEWAY"]})),
             "TokenAudience",
         ),
-        (claimed(json!({"aud": {"wsgateway": 1}})), "TokenAudience"),
-        (claimed(json!({"exp": null})), "TokenMalformed"),
-        (claimed(json!({"exp": "4000000000"})), "TokenMalformed"),
-        (claimed(json!({"exp": -1})), "TokenMalformed"),
-        (claimed(json!({"exp": 1e300})), "TokenMalformed"),
-        (claimed(json!({"exp": seconds - 30})), "TokenExpired"),
-        (claimed(json!({"exp": 0})), "TokenExpired"),
-        (claimed(json!({"nbf": seconds + 31})), "TokenNotYetValid"),
-        (claimed(json!({"nbf": "soon"})), "TokenMalformed"),
-        (claimed(json!({"iat": seconds + 31})), "TokenNotYetValid"),
-        (claimed(json!({"typ": "ID"})), "TokenType"),
-        (claimed(json!({"typ": "Refresh"})), "TokenType"),
-        (claimed(json!({"typ": "Logout"})), "TokenType"),
         (
-            claimed(json!({"cnf": {"jkt": "x"}})),
+            with_claims(json!({"aud": {"wsgateway": 1}})),
+            "TokenAudience",
+        ),
+        (with_claims(json!({"exp": null})), "TokenMalformed"),
+        (with_claims(json!({"exp": "4000000000"})), "TokenMalformed"),
+        (with_claims(json!({"exp": -1})), "TokenMalformed"),
+        (with_claims(json!({"exp": 1e300})), "TokenMalformed"),
+        (with_claims(json!({"exp": seconds - 30})), "TokenExpired"),
+        (with_claims(json!({"exp": 0})), "TokenExpired"),
+        (
+            with_claims(json!({"nbf": seconds + 31})),
+            "TokenNotYetValid",
+        ),
+        (with_claims(json!({"nbf": "soon"})), "TokenMalformed"),
+        (
+            with_claims(json!({"iat": seconds + 31})),
+            "TokenNotYetValid",
+        ),
+        (with_claims(json!({"typ": "ID"})), "TokenType"),
+        (with_claims(json!({"typ": "Refresh"})), "TokenType"),
+        (with_claims(json!({"typ": "Logout"})), "TokenType"),
+        (
+            with_claims(json!({"cnf": {"jkt": "x"}})),
             "TokenSenderConstrained",
         ),
         // Signature.
@@ -400,15 +458,15 @@ fn each_bad_token_is_refused_with_its_reason() {
     // What is just within.
     for token in [
         good.clone(),
-        headed(json!({"kid": null})),
-        headed(json!({"typ": null})),
-        headed(json!({"typ": "at+jwt"})),
-        headed(json!({"typ": "application/AT+JWT"})),
-        claimed(json!({"aud": ["account", "other"]})),
-        claimed(json!({"exp": seconds - 29})),
-        claimed(json!({"exp": seconds as f64 + 0.5})),
-        claimed(json!({"nbf": seconds + 30, "iat": seconds + 30})),
-        claimed(json!({"typ": "Bearer"})),
+        with_header(json!({"kid": null})),
+        with_header(json!({"typ": null})),
+        with_header(json!({"typ": "at+jwt"})),
+        with_header(json!({"typ": "application/AT+JWT"})),
+        with_claims(json!({"aud": ["account", "other"]})),
+        with_claims(json!({"exp": seconds - 29})),
+        with_claims(json!({"exp": seconds as f64 + 0.5})),
+        with_claims(json!({"nbf": seconds + 30, "iat": seconds + 30})),
+        with_claims(json!({"typ": "Bearer"})),
     ] {
         verify(&token, &keys, &trust()).unwrap_or_else(|error| panic!("{error}: {token}"));
     }

@@ -12,6 +12,7 @@ use crate::{
     plan::{self, PlanArgs},
     publish::{self, PublishArgs},
     render::{self, RenderArgs},
+    simulate::{self, SimulateArgs},
     status::{self, StatusArgs},
     stream::{self, StreamArgs},
     top::{self, TopArgs},
@@ -34,6 +35,10 @@ enum Command {
     Lint(LintArgs),
     /// Print all objects that the operator makes of a manifest, without a cluster.
     Render(RenderArgs),
+    /// Say what a token may do with a WsGateway, and why: whether it is let in, what it gets and sends, when it ends.
+    ///
+    /// Exit code 0: it would be let in, by one of the routes at least; 1: it would not, or it cannot be said.
+    Simulate(SimulateArgs),
     /// Publish a message to NATS.
     Pub(PublishArgs),
     /// Make a JetStream stream, as a queue needs one.
@@ -96,6 +101,11 @@ pub async fn run(args: Args) -> ExitCode {
             }
         }
         Command::Render(args) => outcome(render::render(&args)),
+        Command::Simulate(args) => match Box::pin(simulate::simulate(args)).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => outcome(Err(error)),
+        },
         Command::Pub(args) => outcome(publish::publish(args).await),
         Command::Stream(args) => outcome(stream::create(args).await),
         Command::Plan(args) => match Box::pin(plan::plan(args)).await {

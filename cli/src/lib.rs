@@ -5,6 +5,7 @@
 //!   where it says nothing.
 //! - [`lint`]: `wsgw lint`, what is wrong in a manifest.
 //! - [`render`]: `wsgw render`, all objects that the operator makes of a manifest.
+//! - [`simulate`]: `wsgw simulate`, what a token may do and why.
 //! - [`server`], [`publish`], [`stream`]: `wsgw pub`, one message to NATS, and `wsgw stream`, a stream to try queues.
 //! - [`cluster`]: the cluster that the kubeconfig names. [`plan`]: `wsgw plan`, what applying a manifest would do
 //!   there. [`status`]: `wsgw status`, a `WsGateway` there with all that was made for it. [`top`]: `wsgw top`, what the
@@ -20,6 +21,7 @@ pub mod lint;
 pub mod publish;
 pub mod render;
 pub mod server;
+pub mod simulate;
 pub mod stream;
 
 pub mod cluster;

@@ -9,11 +9,16 @@
 //! newer operator can write for an older gateway.
 
 mod auth;
+mod limits;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-pub use self::auth::{
-    Access, Auth, Authorization, HmacAlgorithm, KeySource, Provider, TokenSource,
+pub use self::{
+    auth::{
+        Access, Auth, Authorization, BackchannelLogout, ExpiryWarning, HmacAlgorithm, KeySource,
+        Provider, TokenSource,
+    },
+    limits::{ClientAddress, PerAddress, PerConnection, PerUser},
 };
 
 use serde::{Deserialize, Serialize};
@@ -144,6 +149,9 @@ pub struct Live {
     pub websocket: WebSocket,
     /// What the process holds at most.
     pub limits: Limits,
+    /// Where the address of a client is found. Default: that of its connection.
+    #[serde(default, skip_serializing_if = "limits::is_default")]
+    pub client_address: ClientAddress,
     /// How it ends.
     pub drain: Drain,
     /// Who may connect. Absent: everyone.
@@ -222,6 +230,18 @@ pub enum CompressionMode {
 pub struct Limits {
     /// Open connections; above it 503. Default 10,000.
     pub connections: u32,
+    /// Handshakes a second; above it 429. Default 0: any number.
+    #[serde(skip_serializing_if = "limits::is_default")]
+    pub handshakes_per_second: u32,
+    /// What the clients of one address may do.
+    #[serde(skip_serializing_if = "limits::is_default")]
+    pub per_address: PerAddress,
+    /// What the clients of one user may do.
+    #[serde(skip_serializing_if = "limits::is_default")]
+    pub per_user: PerUser,
+    /// What one client may send.
+    #[serde(skip_serializing_if = "limits::is_default")]
+    pub per_connection: PerConnection,
     /// Unwritten bytes of one connection, beyond which it meets its policy. Default 1 MiB.
     pub outbox_bytes: Size,
     /// Unwritten messages of one connection, likewise. Default 1,024.
@@ -236,6 +256,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            handshakes_per_second: 0,
+            per_address: PerAddress::default(),
+            per_user: PerUser::default(),
+            per_connection: PerConnection::default(),
             outbox_bytes: Size::from_bytes(1 << 20),
             outbox_messages: 1_024,
             total_bytes: None,
@@ -321,6 +345,10 @@ pub enum FromClient {
     Publish {
         /// The subject, without wildcards.
         subject: Template,
+        /// What it asks of a token beside what the route does. Who lacks it gets messages, but is closed with 4403
+        /// when it sends one. Its `access` is always `Token`.
+        #[serde(default, skip_serializing_if = "Authorization::is_default")]
+        authorization: Authorization,
     },
     /// It is dropped.
     Discard,

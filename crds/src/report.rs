@@ -14,6 +14,9 @@ const HASH_BYTES: usize = 8;
 /// carries nothing but ping, pong and close, and only proves that clients can come in.
 pub const PROBE_SUBPROTOCOL: &str = "wsgateway.probe.v1";
 
+/// Where an issuer sends its logout tokens: this and the provider's name.
+pub const LOGOUT_PATH: &str = "/.wsgateway/backchannel-logout/";
+
 /// The header of a gateway's answer to a handshake that it refuses, with a stable reason: no other server has it.
 pub const REASON_HEADER: &str = "wsgateway-reason";
 

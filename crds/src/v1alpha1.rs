@@ -7,6 +7,7 @@
 //! that the API server and `wsgw lint` refuse with the same sentence.
 
 mod auth;
+mod client_address;
 mod exposure;
 mod limits;
 mod monitoring;
@@ -21,15 +22,17 @@ mod status;
 mod websocket;
 
 pub use auth::{
-    Access, Auth, Authorization, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef, Oidc, OnExpiry,
-    Provider, ProviderType, SecretKeyRef, TokenSource, TokenSourceType,
+    Access, Auth, Authorization, BackchannelLogout, CookieSource, Hmac, HmacAlgorithm, Jwks,
+    KeysRef, Oidc, OnExpiry, Provider, ProviderType, PublishAuthorization, SecretKeyRef,
+    TokenSource, TokenSourceType,
 };
+pub use client_address::{ClientAddress, ClientAddressType};
 pub use exposure::{
     Affinity, Buffering, CertManagerTls, Exposure, ExposureType, HttpRoute, Ingress, IssuerKind,
     IssuerRef, LoadBalancer, ParentRef, SecretTls, SelfSignedTls, StatusPage, Tls, TlsType,
     Upstream,
 };
-pub use limits::{Limits, Outbox};
+pub use limits::{Limits, Outbox, PerAddress, PerConnection, PerUser};
 pub use monitoring::{DashboardMode, MetricsMode, Monitoring, RulesMode};
 pub use nats::{
     CaRef, CaRefKind, Credentials, CredentialsType, JetStreamApi, KeyRef, Nats, NatsTls, SecretRef,
@@ -139,8 +142,16 @@ pub const NAME_BYTES_MAX: usize = 40;
      visitor's name"
 ))]
 #[schemars(transform = Rule::new(
+    "has(self.auth) || self.limits.perUser.connections == 0",
+    "limits.perUser must not be set without auth: nobody would be known"
+))]
+#[schemars(transform = Rule::new(
     "has(self.auth) || !self.routes.exists(r, has(r.authorization))",
     "routes must not have authorization without auth: nobody would be asked for a token"
+))]
+#[schemars(transform = Rule::new(
+    "has(self.auth) || !self.routes.exists(r, has(r.fromClient.publish) && has(r.fromClient.publish.authorization))",
+    "routes must not have fromClient.publish.authorization without auth: nobody would be asked for a token"
 ))]
 pub struct WsGatewaySpec {
     /// How many gateways serve, each with the same routes. A client is on one of them; a message from NATS

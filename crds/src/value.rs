@@ -1,6 +1,7 @@
 //! Values with a grammar. Each is parsed once, by its `FromStr`, and is right from then on.
 
 mod duration;
+mod network;
 mod origin;
 mod path;
 mod role;
@@ -8,6 +9,7 @@ mod size;
 mod subject;
 
 pub use duration::{Duration, DurationError};
+pub use network::{Network, NetworkError};
 pub use origin::{OriginPattern, OriginPatternError};
 pub use path::{PathError, PathMatch, PathTemplate, query_value};
 pub use role::{Role, RoleError};

@@ -13,7 +13,8 @@
 use std::{borrow::Cow, collections::HashMap, env};
 
 use wsgateway_crds::value::{
-    Pattern, Template, TemplateValues, ValueError, patterns_overlap, subject_matches,
+    PathMatch, PathTemplate, Pattern, Template, TemplateValues, ValueError, patterns_overlap,
+    query_value, subject_matches,
 };
 
 const ROUNDS: usize = 200_000;
@@ -157,23 +158,35 @@ fn made(random: &mut fastrand::Rng) -> (String, Vec<Token>, Values) {
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
+    try_percent_decoded(text).unwrap()
+}
+
+/// None where an escape is broken.
+fn try_percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::new();
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {
-                let digits = [bytes.next().unwrap(), bytes.next().unwrap()];
-                u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                let digits = [bytes.next()?, bytes.next()?];
+                let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
+                is_hex.then(|| {
+                    u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap()
+                })?
             }
             byte => byte,
         });
     }
-    decoded
+    Some(decoded)
+}
+
+fn seed() -> u64 {
+    env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap())
 }
 
 #[test]
 fn no_value_leads_outside_its_token() {
-    let seed = env::var("SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut rendered, mut refused) = (0, 0);
     for _ in 0..ROUNDS {
@@ -207,6 +220,112 @@ fn no_value_leads_outside_its_token() {
         }
     }
     // Neither is a test of nothing.
+    assert!(
+        rendered > ROUNDS / 20 && refused > ROUNDS / 20,
+        "{rendered} {refused}"
+    );
+}
+
+/// What stands in a request target, as it came: any byte at all escaped, escapes that are broken or doubled, and what
+/// divides a target into its parts.
+fn raw(random: &mut fastrand::Rng) -> String {
+    let piece = |random: &mut fastrand::Rng| match random.u8(..8) {
+        0 => format!("%{:02x}", random.u8(..)),
+        1 => format!("%{:02X}", b".*> \t\r\n\0/%"[random.usize(..10)]),
+        2 => format!("%25{:02X}", random.u8(..)),
+        3 => [
+            "%", "%4", "%zz", "&", "&v=w", "=", "/", "+", ".", "*", ">", "..", ";",
+        ][random.usize(..13)]
+        .to_owned(),
+        4 => "%C3%A9%E2%80%A8".to_owned(),
+        _ => "a".to_owned(),
+    };
+    (0..random.usize(1..5)).map(|_| piece(random)).collect()
+}
+
+/// A request as the gateway takes it apart.
+struct Request<'a> {
+    path: PathMatch<'a>,
+    query: &'a str,
+}
+
+impl TemplateValues for Request<'_> {
+    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.path.get(name)
+    }
+
+    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
+        query_value(self.query, name)
+    }
+
+    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+#[test]
+fn no_bytes_of_a_request_lead_outside_their_token() {
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut rendered, mut refused) = (0, 0);
+    let route: PathTemplate = "/rooms/{v}".parse().unwrap();
+    let templates = [
+        "own.{path.v}.{query.v}.>",
+        "own.{path.v|percent}.{query.v|percent}.>",
+    ];
+    let templates = templates.map(|text| text.parse::<Template>().unwrap());
+    for _ in 0..ROUNDS {
+        let (segment, query) = (raw(&mut random), raw(&mut random));
+        let (path, query) = (format!("/rooms/{segment}"), format!("v={query}"));
+        let Some(matched) = route.matches(&path) else {
+            // It was more than one segment, or none.
+            assert!(segment.contains('/'), "{path} (SEED={seed})");
+            continue;
+        };
+        let request = Request {
+            path: matched,
+            query: &query,
+        };
+        // A trailing slash is no part of a segment. What stands behind `&` is no part of the value.
+        let in_path = try_percent_decoded(segment.strip_suffix('/').unwrap_or(&segment));
+        let in_query =
+            try_percent_decoded(query.split('&').next().unwrap().split_once('=').unwrap().1);
+        let names_it = |pair: &str| {
+            let name = pair.split('=').next().unwrap();
+            try_percent_decoded(name).as_deref() == Some(b"v")
+        };
+        let is_doubled = query.split('&').skip(1).any(names_it);
+        for (template, percent) in templates.iter().zip([false, true]) {
+            let what = format!("{path}?{query} by {template} (SEED={seed})");
+            let good = |value: &Option<Vec<u8>>| {
+                let text = value
+                    .clone()
+                    .and_then(|bytes| String::from_utf8(bytes).ok());
+                is_good(text.as_deref(), percent)
+            };
+            let Ok(pattern) = template.render(&request) else {
+                refused += 1;
+                assert!(is_doubled || !good(&in_path) || !good(&in_query), "{what}");
+                continue;
+            };
+            rendered += 1;
+            assert!(!is_doubled && good(&in_path) && good(&in_query), "{what}");
+            let tokens: Vec<_> = pattern.as_str().split('.').collect();
+            assert!(
+                matches!(tokens[..], ["own", _, _, ">"]),
+                "{what}: {pattern:?}"
+            );
+            for (token, value) in [(tokens[1], &in_path), (tokens[2], &in_query)] {
+                assert!(!token.contains(['*', '>']), "{what}: {pattern:?}");
+                let meant = if percent {
+                    percent_decoded(token)
+                } else {
+                    token.into()
+                };
+                assert_eq!(Some(&meant), value.as_ref(), "{what}: {pattern:?}");
+            }
+        }
+    }
     assert!(
         rendered > ROUNDS / 20 && refused > ROUNDS / 20,
         "{rendered} {refused}"
@@ -247,9 +366,18 @@ fn check(pattern: &Pattern, tokens: &[Token], what: &str) {
             }
         }
     }
-    // Another's token in its place means other subjects.
     let own = text.replace(['*', '>'], "w");
     assert!(subject_matches(text, &own), "{what}");
+    // What the template means to NATS, with any token in the place of each value, means it too, and nothing shorter.
+    let any: Vec<_> = tokens
+        .iter()
+        .map(|token| match token {
+            Token::Literal(literal) => *literal,
+            Token::Value { .. } => "*",
+        })
+        .collect();
+    assert!(subject_matches(&any.join("."), &own), "{what}");
+    // Another's token in its place means other subjects.
     for (index, token) in tokens.iter().enumerate() {
         if matches!(token, Token::Value { .. }) {
             let mut other: Vec<_> = text.split('.').collect();

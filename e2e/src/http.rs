@@ -82,6 +82,22 @@ pub fn try_get(address: SocketAddr, path: &str) -> io::Result<Response> {
     Response::parse(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Sends a body to a path; `headers` are whole lines. Panics when no answer comes.
+pub fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Response {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
+    let mut bytes = Vec::new();
+    // One that is refused before it is read whole may be cut off behind its answer.
+    let read = stream.read_to_end(&mut bytes);
+    Response::parse(&bytes).unwrap_or_else(|| panic!("POST http://{address}{path}: {read:?}"))
+}
+
 /// Asks with curl, which speaks TLS.
 pub fn curl(arguments: &[&str]) -> Output {
     command(Program::Curl.expect())

@@ -1,6 +1,10 @@
 //! Keycloak: a realm with clients, roles and users, and tokens from it by its own API.
 
-use std::{path::PathBuf, process::Output, time::Duration};
+use std::{
+    path::PathBuf,
+    process::Output,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -11,7 +15,7 @@ use crate::{
     port::Port,
     process::{Process, command},
     program::Program,
-    wait::until_true,
+    wait::{SOON, until_true},
 };
 
 /// The realm of tests.
@@ -22,6 +26,9 @@ const ADMIN: (&str, &str) = ("admin", "a password of a test");
 
 /// How long it may take to start: some seconds where nothing else runs.
 const START: Duration = Duration::from_secs(240);
+
+/// How long a request may take: a realm is made in a second, on a machine that does nothing else.
+const REQUEST_SECS: &str = "120";
 
 /// A Keycloak with TLS on a port of its own, and its data in memory.
 #[derive(Debug)]
@@ -95,6 +102,7 @@ impl Keycloak {
         let (provider, setting, curve) = match algorithm {
             "ES256" => ("ecdsa-generated", "ecdsaEllipticCurveKey", "P-256"),
             "ES384" => ("ecdsa-generated", "ecdsaEllipticCurveKey", "P-384"),
+            "ES512" => ("ecdsa-generated", "ecdsaEllipticCurveKey", "P-521"),
             "EdDSA" => ("eddsa-generated", "eddsaEllipticCurveKey", "Ed25519"),
             _ => ("rsa-generated", "algorithm", algorithm),
         };
@@ -108,29 +116,52 @@ impl Keycloak {
         self.change_realm(&json!({"defaultSignatureAlgorithm": algorithm}));
     }
 
+    /// Has the realm's client `web` tell of logouts at this address.
+    pub fn announce_logouts_to(&self, url: &str) {
+        let found = self.administer(
+            "GET",
+            &format!("/{REALM}/clients?clientId=web"),
+            &Value::Null,
+        );
+        let mut client = found[0].clone();
+        client["attributes"]["backchannel.logout.url"] = json!(url);
+        client["attributes"]["backchannel.logout.session.required"] = json!("true");
+        let id = client["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no client: {found}"));
+        self.administer("PUT", &format!("/{REALM}/clients/{id}"), &client);
+    }
+
+    /// Ends all sessions of a user, as an administrator does. Returns when it was told to.
+    pub fn log_out(&self, user: &str) -> Instant {
+        let users = format!("/{REALM}/users?exact=true&username={user}");
+        let found = self.administer("GET", &users, &Value::Null);
+        let id = found[0]["id"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no user {user}: {found}"));
+        let bearer = self.administrator();
+        let told = Instant::now();
+        let path = format!("/admin/realms/{REALM}/users/{id}/logout");
+        self.said(&path, &["--request", "POST", "--header", &bearer]);
+        told
+    }
+
     /// Changes the realm.
     pub fn change_realm(&self, changes: &Value) {
         self.administer("PUT", &format!("/{REALM}"), changes);
     }
 
-    /// Ends it.
+    /// Ends it, and awaits that nobody answers any more.
     pub fn kill(&mut self) {
         self.process.kill();
+        until_true("Keycloak is away", SOON, || {
+            std::net::TcpStream::connect(self.port.address()).is_err()
+        });
     }
 
     /// Asks the API for administrators; what it answers, where that is JSON.
     fn administer(&self, method: &str, path: &str, body: &Value) -> Value {
-        let (user, password) = (
-            format!("username={}", ADMIN.0),
-            format!("password={}", ADMIN.1),
-        );
-        let form = [
-            "grant_type=password",
-            "client_id=admin-cli",
-            &user,
-            &password,
-        ];
-        let bearer = format!("Authorization: Bearer {}", self.granted("master", &form));
+        let bearer = self.administrator();
         let body = body.to_string();
         let mut arguments = vec!["--request", method, "--header", &bearer];
         if method != "GET" {
@@ -143,6 +174,21 @@ impl Keycloak {
         }
         let said = self.said(&format!("/admin/realms{path}"), &arguments);
         serde_json::from_slice(&said).unwrap_or_default()
+    }
+
+    /// A header line with the token of who may do anything. It lasts for a minute.
+    fn administrator(&self) -> String {
+        let (user, password) = (
+            format!("username={}", ADMIN.0),
+            format!("password={}", ADMIN.1),
+        );
+        let form = [
+            "grant_type=password",
+            "client_id=admin-cli",
+            &user,
+            &password,
+        ];
+        format!("Authorization: Bearer {}", self.granted("master", &form))
     }
 
     fn granted(&self, realm: &str, form: &[&str]) -> String {
@@ -166,7 +212,13 @@ impl Keycloak {
     fn curl(&self, path: &str, arguments: &[&str]) -> Output {
         let url = format!("https://localhost:{}{path}", self.port.number());
         let ca_file = self.ca_file();
-        let mut all = vec!["--fail-with-body", "--cacert", ca_file.to_str().unwrap()];
+        let mut all = vec![
+            "--fail-with-body",
+            "--max-time",
+            REQUEST_SECS,
+            "--cacert",
+            ca_file.to_str().unwrap(),
+        ];
         all.extend(arguments);
         all.push(&url);
         http::curl(&all)

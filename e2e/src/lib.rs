@@ -6,10 +6,11 @@
 //! - What a test stands on: [`wait`], [`program`], [`port`], [`directory`], [`volume`], [`process`],
 //!   [`row`].
 //! - The servers: [`nats`] with [`certificate`] and [`identity`], [`issuer`],
-//!   [`keycloak`], [`gateway`], [`local`].
+//!   [`keycloak`], [`page`], [`gateway`], [`local`].
 //! - Kubernetes: [`cluster`], a real control plane, and [`operator`], which works on it; [`kubernetes`], a whole cluster
 //!   with nodes.
-//! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`http`].
+//! - The clients: [`frame`] and [`socket`] byte by byte, [`wscat`], [`websocat`], [`chromium`], [`http`];
+//!   [`swarm`], a thousand of them.
 //! - What the kernel tells of a process: [`resources`].
 
 // A harness fails as a test fails: it panics with a sentence, and returns plain values otherwise.
@@ -42,6 +43,8 @@ pub mod issuer;
 
 pub mod keycloak;
 
+pub mod page;
+
 pub mod nats;
 
 pub mod gateway;
@@ -63,6 +66,10 @@ pub mod secure;
 pub mod wscat;
 
 pub mod websocat;
+
+pub mod chromium;
+
+pub mod swarm;
 
 pub mod http;
 

@@ -32,6 +32,8 @@ pub enum Program {
     PythonWebsockets,
     /// Keycloak's `kc.sh`.
     Keycloak,
+    /// Chromium, or a build of it without a screen.
+    Chromium,
     /// `curl`.
     Curl,
     /// `openssl`, for certificates of tests.
@@ -67,6 +69,7 @@ impl Program {
             Self::Kosoku => ("WSGW_KOSOKU", "kosoku"),
             Self::PythonWebsockets => ("WSGW_PYTHON_WEBSOCKETS", "python-websockets"),
             Self::Keycloak => ("WSGW_KEYCLOAK", "kc.sh"),
+            Self::Chromium => ("WSGW_CHROMIUM", "chromium"),
             Self::Curl => ("WSGW_CURL", "curl"),
             Self::Openssl => ("WSGW_OPENSSL", "openssl"),
             Self::Kubernetes => ("WSGW_KUBERNETES", "kubernetes"),

@@ -72,6 +72,11 @@ pub fn command_line(pid: u32) -> Vec<String> {
         .collect()
 }
 
+/// From now on [`peak_resident_bytes`] means the time since now.
+pub fn forget_peak(pid: u32) {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+}
+
 /// The most memory that was ever resident, in bytes.
 pub fn peak_resident_bytes(pid: u32) -> u64 {
     memory_bytes(pid, "VmHWM:")

@@ -317,6 +317,52 @@ fn a_token_opens_what_its_roles_allow_and_no_other_subjects_than_its_own() {
 }
 
 #[test]
+fn a_list_in_the_token_opens_a_subject_of_each_and_no_others() {
+    needs!(NatsServer);
+    let routes = r#"
+  - name: rooms
+    path: /rooms
+    fromClient: {type: Discard}
+    toClient:
+      - {name: own, type: Core, subjects: ["users.{claims.sub}"]}
+      - {name: rooms, type: Core, subjects: ["rooms.{claims.rooms|each}.>"]}"#;
+    let (nats, issuer, gateway) = start("", routes);
+    let rooms = |rooms: Value| issuer.token(&json!({"rooms": rooms}));
+    let mut both = open(&gateway, "/rooms", &rooms(json!(["a", "b", "a"])));
+    let mut one = open(&gateway, "/rooms", &rooms(json!("b")));
+    let mut none = open(&gateway, "/rooms", &rooms(json!([])));
+    let client = nats.client();
+    for subject in ["rooms.c.x", "rooms.a.x", "rooms.b.x", "users.ann"] {
+        client.publish(subject, subject);
+    }
+    for (socket, expected) in [
+        (&mut both, &["rooms.a.x", "rooms.b.x", "users.ann"][..]),
+        (&mut one, &["rooms.b.x", "users.ann"]),
+        (&mut none, &["users.ann"]),
+    ] {
+        // Of several subjects in any order, as NATS hands them over.
+        let mut got: Vec<_> = expected.iter().map(|_| socket.message(SOON)).collect();
+        got.sort_unstable();
+        assert_eq!(got, expected);
+        assert_eq!(
+            socket.receive(Duration::from_millis(100)),
+            Received::Nothing
+        );
+    }
+    let many: Vec<_> = (0..65).map(|number| number.to_string()).collect();
+    for list in [
+        json!(null),
+        json!(["a", "*"]),
+        json!(["a", ["b"]]),
+        json!({"a": 1}),
+        json!(many),
+    ] {
+        let answer = shake(&gateway, "/rooms", &bearer(&rooms(list.clone())));
+        assert_eq!(answer, (403, "InvalidClaim".to_owned()), "{list}");
+    }
+}
+
+#[test]
 fn a_connection_ends_with_its_token() {
     needs!(NatsServer);
     let (_nats, issuer, gateway) = start("", "");

@@ -3,18 +3,29 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // A test's own functions.
 
 use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+};
+
 use wsgateway_e2e::{
     gateway::Gateway,
     keycloak::{Keycloak, REALM},
     nats::NatsServer,
     needs,
+    page::Page,
     row::row,
     socket::RawSocket,
-    wait::{SOON, until_true},
+    wait::{SOON, until},
 };
 
-/// Users whose passwords are their names: ann has every role, bob has none.
-fn realm() -> Value {
+#[path = "keycloak/browser.rs"]
+mod browser;
+#[path = "keycloak/logout.rs"]
+mod logout;
+
+/// Users whose passwords are their names: ann has every role, bob has none. A page of this origin may ask for tokens.
+fn realm(page: &str) -> Value {
     let user = |name: &str, realm_roles: &[&str], client_roles: &[&str]| {
         json!({
             "username": name, "enabled": true, "email": format!("{name}@example.com"), "emailVerified": true,
@@ -34,7 +45,8 @@ fn realm() -> Value {
             {"clientId": "api", "bearerOnly": true},
             {
                 "clientId": "web", "publicClient": true, "directAccessGrantsEnabled": true, "fullScopeAllowed": true,
-                "redirectUris": ["https://localhost/*"], "protocolMappers": [audience],
+                "redirectUris": [format!("{page}/*")], "webOrigins": [page], "protocolMappers": [audience],
+                "attributes": {"pkce.code.challenge.method": "S256"},
             },
         ],
         "users": [user("ann", &["viewer"], &["reader"]), user("bob", &[], &[])],
@@ -87,11 +99,40 @@ fn refused(gateway: &Gateway, path: &str, token: &str) -> (u16, String) {
     )
 }
 
+/// Tokens go on being made and used, by several clients at once, while the realm's key becomes another one.
+fn rotate_under_load(keycloak: &Keycloak, gateway: &Gateway) {
+    let (stop, connected) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let used = |more: usize| {
+        let until_then = connected.load(Ordering::SeqCst) + more;
+        until("tokens are used", SOON, || {
+            (connected.load(Ordering::SeqCst) >= until_then).then_some(())
+        });
+    };
+    let old = keycloak.token("ann");
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    open(gateway, "/realm", &keycloak.token("ann"));
+                    open(gateway, "/realm", &old);
+                    connected.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        used(5);
+        keycloak.rotate("RS256");
+        used(20);
+        stop.store(true, Ordering::SeqCst);
+    });
+    println!("{} tokens, none refused", connected.load(Ordering::SeqCst));
+}
+
 /// One Keycloak for all of it: it takes longer to start than all of this takes.
 #[test]
 fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
-    needs!(NatsServer, Keycloak, Curl);
-    let mut keycloak = Keycloak::start(&realm());
+    needs!(NatsServer, Nginx, Keycloak, Curl, Chromium);
+    let page = Page::prepare();
+    let mut keycloak = Keycloak::start(&realm(&page.origin()));
     let nats = NatsServer::start();
     let gateway = Gateway::start(&nats.url(), &live(&keycloak));
     let (ann, bob) = (keycloak.token("ann"), keycloak.token("bob"));
@@ -119,11 +160,28 @@ fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
         assert_eq!(bob.message(SOON), "for bob");
     });
 
+    let local = browser::gateways(&keycloak, &page);
+    row(
+        "users log in with their browsers and connect through nginx",
+        || browser::logs_in_and_connects(&local, &keycloak, &page),
+    );
+    row(
+        "a logout in Keycloak closes the session's sockets on all workers",
+        || logout::closes_sockets_on_all_workers(&local, &keycloak),
+    );
+    drop(local);
+
+    row("keys are rotated without one valid token refused", || {
+        rotate_under_load(&keycloak, &Gateway::start(&nats.url(), &live(&keycloak)));
+    });
+
     row(
         "every algorithm that Keycloak signs with, each with a key made this moment",
         || {
             // The first unknown key is looked up at once, and the next a minute later at the earliest: so a gateway each.
-            for algorithm in ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"] {
+            for algorithm in [
+                "RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA",
+            ] {
                 row(algorithm, || {
                     let gateway = Gateway::start(&nats.url(), &live(&keycloak));
                     keycloak.rotate(algorithm);
@@ -147,20 +205,7 @@ fn a_realm_of_keycloak_decides_who_connects_and_may_go_away_afterwards() {
     row("without Keycloak connects go on", || {
         let gateway = Gateway::start(&nats.url(), &live(&keycloak));
         let late = keycloak.token("ann");
-        let issuer = keycloak.issuer();
         keycloak.kill();
-        until_true("Keycloak is away", SOON, || {
-            let port = issuer
-                .rsplit_once(':')
-                .unwrap()
-                .1
-                .split('/')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap();
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
-        });
         for path in ["/any", "/realm", "/client"] {
             open(&gateway, path, &late);
         }

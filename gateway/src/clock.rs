@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+/// How many ticks a second has.
+pub const TICKS_PER_SECOND: u64 = 10;
+
 /// A moment, in tenths of a second since the process's epoch. It lasts for 13 years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Tick(u32);
@@ -18,6 +21,11 @@ impl Tick {
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(tenths(duration)).saturating_add(1))
+    }
+
+    /// The ticks since an earlier one; none since a later one.
+    pub fn ticks_since(self, earlier: Self) -> u32 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// Whether so much has passed since this tick.

@@ -69,6 +69,16 @@ pub enum ConfigError {
     /// Values contradict each other.
     #[error("{0}")]
     Rule(String),
+    /// A field that keeps somebody out is not known: its author is a newer version.
+    #[error(
+        "{path}: {field} is not known to this version, which would let in whom it is to keep out"
+    )]
+    Restriction {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+    },
     /// The part `live` is in neither file.
     #[error("{0} has no part `live`, and --live names no other file")]
     NoLive(PathBuf),
@@ -81,6 +91,7 @@ impl ConfigError {
             Self::Read { .. } => "Unreadable",
             Self::Form { .. } => "Malformed",
             Self::Rule(_) => "Contradictory",
+            Self::Restriction { .. } => "UnknownRestriction",
             Self::NoLive(_) => "NoLive",
         }
     }
@@ -175,16 +186,34 @@ fn parse<T>(
         },
     })?;
     let hash = report::hash(&text);
-    match read(&text) {
-        Ok((value, unknown)) => Ok((value, unknown, hash)),
-        Err(error) => Err(Refusal {
-            hash,
-            error: ConfigError::Form {
+    let (value, unknown) = match read(&text) {
+        Ok(read) => read,
+        Err(error) => {
+            let message = error.to_string();
+            let error = ConfigError::Form {
                 path: path(),
-                message: error.to_string(),
+                message,
+            };
+            return Err(Refusal { hash, error });
+        }
+    };
+    match unknown.iter().find(|field| restricts(field)) {
+        None => Ok((value, unknown, hash)),
+        Some(field) => Err(Refusal {
+            hash,
+            error: ConfigError::Restriction {
+                path: path(),
+                field: field.clone(),
             },
         }),
     }
+}
+
+/// Whether a field that is not known may be one that keeps somebody out: it is, or is part of, what has to do with
+/// authorization, as `auth`, `authorization` and `publishAuthorization` do. Fields of later versions that do so have names
+/// like these. Of any other field it is better to run without it than not at all.
+fn restricts(field: &str) -> bool {
+    field.to_ascii_lowercase().contains("auth")
 }
 
 /// The shards that a part `boot` asks for: its number, else the CPU limit or the cores, at most eight.
@@ -195,4 +224,40 @@ pub fn shards(boot: &file::Boot) -> u16 {
             .min(SHARDS_DEFAULT_MAX)
     };
     boot.listen.shards.unwrap_or_else(|| cores() as u16).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_keep_somebody_out_is_never_passed_over() {
+        let folder = std::env::temp_dir().join(format!("wsgateway-config-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let check = |line: &str, expected: Option<&str>| {
+            let file = folder.join("gateway.yaml");
+            let text = format!(
+                "boot:\n  listen: {{clients: 127.0.0.1:1, admin: 127.0.0.1:2}}\n  nats: {{servers: ['nats://127.0.0.1:3']}}\n\
+                 live:\n  websocket: {{}}\n  limits: {{color: red}}\n  drain: {{}}\n{line}"
+            );
+            fs::write(&file, text).unwrap();
+            let read = |path| parse(path, file::Config::read);
+            let reason = read(&file).err().map(|refusal| refusal.error.reason());
+            assert_eq!(reason, expected, "{line}");
+        };
+        let route = |more: &str| {
+            format!("  routes: [{{name: a, path: /a, fromClient: {{type: Echo}}{more}}}]\n")
+        };
+        check(&route(""), None);
+        check(&route(", newFeature: 1"), None);
+        for more in [
+            ", readAuthorization: {anyRole: [x]}",
+            ", authorization: {access: Token, anyDevice: [x]}",
+        ] {
+            check(&route(more), Some("UnknownRestriction"));
+        }
+        let auth = "  auth: {tokenSources: [{type: Header}], expiryJitter: 0s, providers: [], proofOfPossession: {}}\n";
+        check(&format!("{auth}{}", route("")), Some("UnknownRestriction"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

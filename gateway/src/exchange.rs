@@ -12,7 +12,8 @@ use std::sync::{
 use tokio::sync::mpsc;
 
 use crate::{
-    config::LiveConfig, frame::PreparedFrame, publication::Publication, revision::Handover,
+    config::LiveConfig, frame::PreparedFrame, logout::Ended, publication::Publication,
+    revision::Handover,
 };
 
 /// How many bytes of publications may wait for one shard. A shard that is so far behind is stalled;
@@ -57,6 +58,8 @@ pub enum ToShard {
     PublishRoom,
     /// The configuration has changed. The shard says when it has gone over to it.
     Reload(Arc<LiveConfig>, Arc<Handover>),
+    /// A session was ended: close what belongs to it.
+    LogOut(Ended),
     /// Stop accepting and close what is open.
     Drain,
 }

@@ -127,9 +127,9 @@ impl Hub {
         self.by_pattern.shrink_to_fit();
     }
 
-    /// Subscribes a connection to its patterns, which its handshake holds; `patterns[i]` is its route's
-    /// subject `i`. A pattern that stands twice counts once.
-    pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>]) {
+    /// Subscribes a connection to its patterns, which its handshake holds; `patterns[i]` is of its
+    /// route's subject `subjects[i]`. A pattern that stands twice counts once.
+    pub fn subscribe(&mut self, slot: u32, patterns: &[Arc<str>], subjects: &[u16]) {
         let mut places: Vec<Place> = Vec::with_capacity(patterns.len());
         for (subject, pattern) in patterns.iter().enumerate() {
             let others = || {
@@ -155,7 +155,7 @@ impl Hub {
             });
             entry.subscribers.push(Subscriber {
                 slot,
-                subject: subject as u16,
+                subject: subjects.get(subject).copied().unwrap_or_default(),
                 overlaps,
             });
         }
@@ -281,7 +281,8 @@ mod tests {
     fn subscribe(hub: &mut Hub, slot: u32, texts: &[&str]) -> Vec<Arc<str>> {
         let patterns = patterns(texts);
         let new = hub.hold(&patterns);
-        hub.subscribe(slot, &patterns);
+        let subjects: Vec<_> = (0..patterns.len() as u16).collect();
+        hub.subscribe(slot, &patterns, &subjects);
         assert_eq!(hub.release(&patterns), []);
         new
     }

@@ -10,8 +10,9 @@
 //! - [`exchange`]: what the NATS side and the shards say to each other;
 //! - [`shard`]: one thread's connections: accepting, rounds of fan-out, the sweeper; with [`hub`]
 //!   (subject → subscribers), [`upgrade`] (the request before it is a WebSocket; [`probe`]: the
-//!   operator's, which becomes no connection), [`auth`] (whose it is), [`page`] (where connections come from), [`session`]
-//!   (protocol state) and [`outbox`] (what is still to be sent), all free of IO;
+//!   operator's, which becomes no connection), [`admission`] (whether there is room for it), [`auth`] (whose it is),
+//!   [`logout`] (whose is over), [`page`] (where connections come from), [`session`] (protocol state), [`rate`] (how much
+//!   a client may send) and [`outbox`] (what is still to be sent), all free of IO;
 //! - [`socket`], the only socket IO, over a [`stream`] with or without TLS, whose certificate is in [`tls`];
 //! - around them [`server`], [`config`], [`watch`], [`revision`], [`admin`], [`drain`], [`metrics`],
 //!   [`telemetry`] and [`clock`].
@@ -30,11 +31,14 @@ pub mod exchange;
 
 pub mod shard;
 
+pub mod admission;
 pub mod auth;
 pub mod hub;
+pub mod logout;
 pub mod outbox;
 pub mod page;
 pub mod probe;
+pub mod rate;
 pub mod session;
 pub mod upgrade;
 

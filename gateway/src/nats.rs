@@ -6,7 +6,7 @@
 //! outgoing.rs  what clients publish                        reply.rs     what a pull is answered
 //! registry.rs  which queues there are                      pull.rs      one queue: pull, ack, nak
 //! consumer.rs  a queue's durable consumer                  dead.rs      the dead-letter subject
-//! metrics.rs   what is counted
+//! metrics.rs   what is counted                             follow.rs    one subject apart from all routes
 //! ```
 //!
 //! Shards hold a [`NatsHandle`] and never wait for it. Everything here runs on the control runtime, and
@@ -15,6 +15,7 @@
 mod connect;
 mod consumer;
 mod dead;
+mod follow;
 mod identity;
 mod metrics;
 mod outgoing;

@@ -46,12 +46,15 @@ const LIMITS: SessionLimits = SessionLimits {
     message_bytes_max: 0,
 };
 
-/// How many probes may still be answered now: a bucket of [`BURST`] that one is added to every [`INTERVAL_MS`]. It holds
-/// when the bucket will be full.
+/// How many probes, or other things, may still be answered now: a bucket of `BURST` that one is added to every
+/// `INTERVAL_MS`. It holds when the bucket will be full.
 #[derive(Debug, Default)]
-pub struct Allowance(AtomicU64);
+pub struct Allowance<
+    const BURST: u64 = { self::BURST },
+    const INTERVAL_MS: u64 = { self::INTERVAL_MS },
+>(AtomicU64);
 
-impl Allowance {
+impl<const BURST: u64, const INTERVAL_MS: u64> Allowance<BURST, INTERVAL_MS> {
     /// Takes one, at a time since any fixed moment.
     ///
     /// # Errors
@@ -120,7 +123,7 @@ fn answer(session: &mut Session, mut input: &mut [u8]) -> Vec<u8> {
                 answer.extend_from_slice(&frame);
                 continue;
             }
-            Event::Pong(_) => continue,
+            Event::Pong(_) | Event::Fragment => continue,
             Event::Message(..) | Event::Violation(CloseCause::MessageTooBig) => {
                 CloseCause::ProbeMessage
             }
@@ -138,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_answered_and_then_one_at_a_time() {
-        let allowance = Allowance::default();
+        let allowance = <Allowance>::default();
         let at = Duration::from_millis;
         for taken in 0..BURST {
             assert_eq!(allowance.take(at(1_000)), Ok(()), "after {taken}");

@@ -31,6 +31,7 @@ use crate::{
     },
     config::{Args, ConfigError, ConfigFiles, LiveConfig, ReadConfig, Refusal, RouteQueue, shards},
     exchange::{QueueId, ToShard},
+    logout::Logouts,
     metrics::{Metrics, ResultLabel},
     nats::{self, NatsHandle},
     probe,
@@ -178,6 +179,7 @@ struct Process {
     fleet: Fleet,
     nats: NatsHandle,
     keyrings: Arc<Keyrings>,
+    logouts: Arc<Logouts>,
     certificates: Option<Arc<Certificates>>,
     nats_task: JoinHandle<()>,
     stop_nats: CancellationToken,
@@ -205,8 +207,10 @@ impl Process {
         let certificates = certificates.transpose()?.map(Arc::new);
         let nats_metrics = nats::NatsMetrics::register(&mut registry);
         let (nats, nats_side) = nats::new(boot.nats.clone(), nats_metrics)?;
-        let keyrings = Arc::new(Keyrings::new(AuthMetrics::register(&mut registry)));
+        let auth_metrics = AuthMetrics::register(&mut registry);
+        let keyrings = Arc::new(Keyrings::new(auth_metrics.clone()));
         let live = Arc::new(live_config(&written, &nats, &keyrings)?);
+        let logouts = Arc::new(Logouts::new(live.clone(), nats.clone(), auth_metrics));
         let connections_max =
             descriptors.saturating_sub(DESCRIPTORS_RESERVED) * DESCRIPTORS_PERCENT / 100;
         report_limits(&metrics, &live, connections_max);
@@ -217,6 +221,7 @@ impl Process {
             nats: nats.clone(),
             gate: gate.clone(),
             connections_max,
+            logouts: logouts.clone(),
             metrics: metrics.clone(),
             epoch,
             live: live.clone(),
@@ -242,6 +247,7 @@ impl Process {
             .map_err(|source| Error::Listen { address, source })?;
         tokio::spawn(Arc::new(admin).serve(listener));
         let stop_nats = CancellationToken::new();
+        tokio::spawn(logouts.clone().run(fleet.inboxes()));
         let nats_task = tokio::spawn(nats_side.run(fleet.inboxes(), stop_nats.clone()));
         let file::Listen { clients, admin, .. } = &boot.listen;
         tracing::info!(%clients, %admin, shards = count, "serving");
@@ -258,6 +264,7 @@ impl Process {
             fleet,
             nats,
             keyrings,
+            logouts,
             certificates,
             nats_task,
             stop_nats,
@@ -340,6 +347,7 @@ impl Process {
     fn go_over(&mut self, written: file::Live) -> Result<(), ConfigError> {
         self.live = Arc::new(live_config(&written, &self.nats, &self.keyrings)?);
         self.written = written;
+        self.logouts.reload(self.live.clone());
         let queues = self.live.routes.iter().flat_map(|route| &route.queues);
         let queues: HashSet<_> = queues.map(|queue| queue.id).collect();
         self.nats.retain_queues(&queues);

@@ -57,7 +57,7 @@ enum Phase {
     Open,
     /// A close frame has been queued; the peer's is awaited.
     Closing,
-    /// The peer's bytes make no sense, and a close frame says so: what else comes is dropped until it
+    /// The peer's bytes make no sense, or are too many, and a close frame says so: what else comes is dropped until it
     /// hangs up, since closing with unread bytes would reset the connection under the frame.
     Discarding,
     /// Both have said close: the socket ends once the outbox is empty.
@@ -69,6 +69,8 @@ enum Phase {
 pub enum Event<'a> {
     /// A whole message.
     Message(MessageKind, Payload<'a>),
+    /// A part of a message that is not its last.
+    Fragment,
     /// A pong's payload, which may be a receipt.
     Pong(Payload<'a>),
     /// A frame to send at once: the answer to a ping.
@@ -127,6 +129,16 @@ pub enum CloseCause {
     ProbeMessage,
     /// The token that it was opened with has expired, or is about to.
     TokenExpired,
+    /// The issuer has ended the session of its token.
+    LoggedOut,
+    /// It sent a message, and its token does not allow it to publish.
+    PublishDenied,
+    /// More frames came in a second than may.
+    TooManyMessages,
+    /// More bytes came in a second than may.
+    TooManyBytes,
+    /// No message came in the time for the first one.
+    NoFirstMessage,
 }
 
 impl CloseCause {
@@ -143,11 +155,16 @@ impl CloseCause {
             | Self::WriteTimeout
             | Self::SlowConsumer
             | Self::ConfigChanged
+            | Self::TooManyMessages
+            | Self::TooManyBytes
+            | Self::NoFirstMessage
             | Self::CloseTimeout => 1008,
             Self::Draining | Self::RouteChanged => 1012,
             Self::OutOfMemory | Self::NatsUnavailable => 1013,
             // Of those that are free for applications, the one that means what HTTP's 401 does.
-            Self::TokenExpired => 4401,
+            Self::TokenExpired | Self::LoggedOut => 4401,
+            // Likewise 403.
+            Self::PublishDenied => 4403,
         }
     }
 
@@ -171,6 +188,11 @@ impl CloseCause {
             Self::CloseTimeout => "CloseTimeout",
             Self::ProbeMessage => "ProbeMessage",
             Self::TokenExpired => "TokenExpired",
+            Self::LoggedOut => "LoggedOut",
+            Self::PublishDenied => "PublishDenied",
+            Self::TooManyMessages => "TooManyMessages",
+            Self::TooManyBytes => "TooManyBytes",
+            Self::NoFirstMessage => "NoFirstMessage",
         }
     }
 }
@@ -318,7 +340,13 @@ impl Session {
                     self.last_pong = now;
                     return Some(Event::Pong(payload));
                 }
-                Item::Message(..) | Item::Compressed(..) | Item::Ping(_) => {}
+                Item::Fragment if self.phase == Phase::Open => {
+                    if !was_unfinished {
+                        self.since = now;
+                    }
+                    return Some(Event::Fragment);
+                }
+                Item::Message(..) | Item::Compressed(..) | Item::Ping(_) | Item::Fragment => {}
                 Item::Close(payload) => {
                     if let Some(event) = self.handle_close(payload.as_slice()) {
                         return Some(event);
@@ -391,7 +419,10 @@ impl Session {
             return None;
         }
         self.phase = match cause {
-            CloseCause::ProtocolError => Phase::Discarding,
+            // Of a flood nothing more is even looked at.
+            CloseCause::ProtocolError | CloseCause::TooManyMessages | CloseCause::TooManyBytes => {
+                Phase::Discarding
+            }
             _ => Phase::Closing,
         };
         self.since = now;
@@ -457,6 +488,7 @@ mod tests {
             let text = match event {
                 Event::Message(kind, payload) => format!("{kind:?} {:?}", payload.into_bytes()),
                 Event::Pong(payload) => format!("pong {:?}", payload.into_bytes()),
+                Event::Fragment => "fragment".to_owned(),
                 Event::Answer(frame) => format!("answer {frame:?}"),
                 Event::PeerClosed(frame) => format!("closed {frame:?}"),
                 Event::Violation(cause) => {
@@ -475,7 +507,7 @@ mod tests {
             (vec![&b"\x81\x02hi"[..]], vec![r#"Text b"hi""#]),
             (
                 vec![b"\x01\x01a", b"\x89\x01p", b"\x80\x01b"],
-                vec![r#"answer b"\x8a\x01p""#, r#"Text b"ab""#],
+                vec!["fragment", r#"answer b"\x8a\x01p""#, r#"Text b"ab""#],
             ),
             (
                 vec![b"\x82\x00", b"\x8a\x01x"],
@@ -492,11 +524,17 @@ mod tests {
             (vec![b"\x81\x01\xff", b"\x81\x01x"], vec!["InvalidUtf8"]),
             (
                 vec![b"\x01\x01\xc3", b"\x80\x01\xa9"],
-                vec![r#"Text b"\xc3\xa9""#],
+                vec!["fragment", r#"Text b"\xc3\xa9""#],
             ),
-            (vec![b"\x01\x01\xc3", b"\x80\x00"], vec!["InvalidUtf8"]),
+            (
+                vec![b"\x01\x01\xc3", b"\x80\x00"],
+                vec!["fragment", "InvalidUtf8"],
+            ),
             (vec![b"\x80\x00"], vec!["ProtocolError"]),
-            (vec![b"\x01\x00", b"\x81\x00"], vec!["ProtocolError"]),
+            (
+                vec![b"\x01\x00", b"\x81\x00"],
+                vec!["fragment", "ProtocolError"],
+            ),
             (vec![b"\x82\x65"], vec!["MessageTooBig"]),
             (vec![b"\x81\x03\xffab", b"\x88\x00"], vec!["InvalidUtf8"]),
         ] {
@@ -624,6 +662,25 @@ mod tests {
         assert_eq!(session.handle_timeout(at(23), None, &short), None);
         let late = Some(Due::Close(CloseCause::PongTimeout));
         assert_eq!(session.handle_timeout(at(24), None, &short), late);
+    }
+
+    #[test]
+    fn a_newer_message_has_its_own_time() {
+        let mut session = Session::new(at(0), &LIMITS, 0);
+        events(&mut session, &[b"\x01\x01a"], at(1));
+        events(
+            &mut session,
+            &[b"\x80\x01b", b"\x01\x01c", b"\x8a\x00"],
+            at(50),
+        );
+        events(&mut session, &[b"\x00\x01d", b"\x8a\x00"], at(100));
+        assert_eq!(
+            session.handle_timeout(at(109), None, &LIMITS),
+            Some(Due::Ping)
+        );
+        assert_eq!(session.handle_timeout(at(109), None, &LIMITS), None);
+        let due = Some(Due::Close(CloseCause::MessageUnfinished));
+        assert_eq!(session.handle_timeout(at(111), None, &LIMITS), due);
     }
 
     #[test]

@@ -7,11 +7,15 @@ mod accept;
 mod change;
 mod fanout;
 mod head;
+mod line;
+mod logout;
+mod peer;
 mod round;
 mod sweep;
 
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     rc::Rc,
     sync::{
         Arc,
@@ -24,21 +28,24 @@ use std::{
 pub use self::accept::listen;
 use self::round::Round;
 use slab::Slab;
-use tokio::{net::TcpListener, task::spawn_local};
+use tokio::{net::TcpListener, sync::Notify, task::spawn_local};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::Terms,
     clock::Tick,
     config::{LiveConfig, Route},
     deflate::Codec,
     exchange::{ClientId, ConnectionKey, ShardId, ShardOutlet, ToNats, ToShard},
     hub::Hub,
+    logout::Logouts,
     metrics::{CloseLabel, Metrics, ReasonLabel, RouteMetrics},
     nats::NatsHandle,
     outbox::OutboxLimits,
     page::Pages,
+    rate::Meter,
     session::{CloseCause, Session},
-    socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings},
+    socket::{Connection, Counts, End, READ_BYTES_MAX, Surroundings, Turn},
     stream::{self, Stream},
     tls::Certificates,
     upgrade::{Accepted, Gate},
@@ -61,6 +68,8 @@ pub struct ShardParts {
     pub gate: Arc<Gate>,
     /// The places that descriptors allow.
     pub connections_max: usize,
+    /// The sessions that were ended.
+    pub logouts: Arc<Logouts>,
     /// What is counted.
     pub metrics: Metrics,
     /// When the process began.
@@ -81,12 +90,15 @@ pub struct Shard {
     nats: NatsHandle,
     gate: Arc<Gate>,
     connections_max: usize,
+    logouts: Arc<Logouts>,
     metrics: Metrics,
     epoch: Instant,
     heartbeat: Arc<AtomicU64>,
     tls: Option<Tls>,
     /// Ends the accepting.
     draining: CancellationToken,
+    /// Somebody has got in line.
+    line_grows: Notify,
     state: RefCell<State>,
 }
 
@@ -115,6 +127,8 @@ struct State {
     reported_bytes: usize,
     /// Connections that wait for room in NATS.
     publish_waiters: Vec<ConnectionKey>,
+    /// Connections that wait for their next turn, each of them once.
+    line: VecDeque<ConnectionKey>,
     sweep_at: u32,
 }
 
@@ -149,6 +163,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         buffered_bytes: 0,
         reported_bytes: 0,
         publish_waiters: Vec::new(),
+        line: VecDeque::new(),
         sweep_at: 0,
     };
     let shard = Rc::new(Shard {
@@ -157,6 +172,7 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
         nats: parts.nats,
         gate: parts.gate,
         connections_max: parts.connections_max,
+        logouts: parts.logouts,
         metrics: parts.metrics,
         epoch: parts.epoch,
         heartbeat: parts.heartbeat,
@@ -165,11 +181,13 @@ pub async fn run(parts: ShardParts) -> std::io::Result<()> {
             scratch: Rc::default(),
         }),
         draining: CancellationToken::new(),
+        line_grows: Notify::new(),
         state: RefCell::new(state),
     });
     shard.reload(parts.live);
     spawn_local(accept::run(shard.clone(), listener));
     spawn_local(sweep::run(shard.clone()));
+    spawn_local(line::run(shard.clone()));
     shard.hear(outlet).await;
     Ok(())
 }
@@ -190,6 +208,7 @@ impl Shard {
                 () = wait_for(&mut drained) => return,
             };
             let Some(mut message) = message else { return };
+            let mut ended = Vec::new();
             // A round is all that has arrived; what is not a publication ends it.
             loop {
                 match message {
@@ -203,6 +222,7 @@ impl Shard {
                         self.reload(live);
                         handover.taken();
                     }
+                    ToShard::LogOut(session) => ended.push(session),
                     ToShard::Drain => drained = Some(spawn_local(self.clone().drain())),
                 }
                 match outlet.receiver.try_recv() {
@@ -210,6 +230,7 @@ impl Shard {
                     Err(_) => break,
                 }
             }
+            self.log_out(&ended);
             if !round.waits_for_more() {
                 self.fan_out(&outlet, &mut round).await;
             }
@@ -226,10 +247,12 @@ impl Shard {
             route,
             page,
             patterns,
+            subjects,
             publish,
             window,
-            expires_at,
+            terms,
             permit,
+            places,
         } = accepted;
         let now = self.now();
         let mut state = self.state.borrow_mut();
@@ -239,15 +262,22 @@ impl Shard {
         };
         let generation = state.next_generation;
         state.next_generation = generation.wrapping_add(1);
-        let expires = expires_at.map(|at| Tick::at(self.epoch, at));
+        let expires = terms.map(|terms| Tick::at(self.epoch, terms.expires_at));
         let session = Session::new(now, &route.session, generation)
             .with_compression(window)
             .until(expires);
         let queues: Vec<_> = route.queues.iter().map(|queue| queue.id).collect();
         let publish = publish.filter(|_| route.publish_fixed.is_none());
-        let outdated = state.outdated(at, &route, page.as_ref());
+        let is_over = |terms: &Terms| terms.login.is_some_and(|login| self.logouts.covers(&login));
+        let outdated = if terms.as_ref().is_some_and(is_over) {
+            Some(CloseCause::LoggedOut)
+        } else {
+            state.outdated(at, &route, page.as_ref())
+        };
         let mut connection = Connection::new(stream, session, permit, (generation, at as u16))
-            .with_extras(publish, &queues);
+            .with_extras(publish, &queues)
+            .with_terms(terms, self.epoch)
+            .with_limits(places, state.meter(at, now));
         connection.page = page.map(|page| state.pages.enter(page));
         let slot = state.connections.insert(connection) as u32;
         state.slots = state.slots.max(slot + 1);
@@ -256,7 +286,7 @@ impl Shard {
             route.metrics.opened.inc();
             route.metrics.connections.inc();
         }
-        state.hub.subscribe(slot, &patterns);
+        state.hub.subscribe(slot, &patterns, &subjects);
         let key = ConnectionKey { slot, generation };
         let client = self.client(key);
         for queue in queues {
@@ -291,11 +321,17 @@ impl Shard {
         let now = self.now();
         let mut state = self.state.borrow_mut();
         let mut scratch = std::mem::take(&mut state.scratch);
+        let mut gets_in_line = false;
         let polled = state.with(self, key, now, |connection, around| {
             let ended = connection.poll(cx, &mut scratch, around);
+            gets_in_line = connection.gets_in_line();
             (ended, connection.waits_to_publish())
         });
         state.scratch = scratch;
+        if gets_in_line {
+            state.line.push_back(key);
+            self.line_grows.notify_one();
+        }
         match polled {
             Some((Poll::Ready(end), _)) => {
                 self.remove(&mut state, key, end);
@@ -417,6 +453,12 @@ impl State {
             .filter(|connection| connection.generation == key.generation)
     }
 
+    /// What a new connection to a route, by index, is held to.
+    fn meter(&self, at: usize, now: Tick) -> Option<Meter> {
+        let rates = &self.routes.get(at)?.config.rates;
+        (!rates.is_none()).then(|| Meter::new(rates, now))
+    }
+
     /// Does something with a connection and what it needs, and counts the bytes that it then holds.
     fn with<R>(
         &mut self,
@@ -437,6 +479,7 @@ impl State {
             codec: &mut self.codec,
             nats: &shard.nats,
             now,
+            turn: Turn::default(),
             client: ClientId {
                 shard: shard.id,
                 key,

@@ -1,7 +1,9 @@
 //! The only socket IO: one connection's session, outbox and stream.
 
 mod inbound;
+mod meter;
 mod outbound;
+mod turn;
 
 use std::{
     io,
@@ -9,21 +11,27 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
-use self::inbound::Stalled;
+pub use self::turn::Turn;
+use self::{inbound::Stalled, turn::Waiting};
 use crate::{
+    admission::Places,
+    auth::Terms,
     clock::Tick,
     config::Route,
     deflate::{Codec, Compression},
     exchange::{ClientId, ConnectionKey, QueueId},
     frame::{encode, header::Opcode},
+    logout::Login,
     nats::NatsHandle,
     outbox::{Frame, FrameClass, Outbox, OutboxLimits},
     page::PageId,
+    rate::Meter,
     session::{CloseCause, Due, Session},
     stream::Stream,
     upgrade::Permit,
@@ -31,6 +39,9 @@ use crate::{
 
 /// What one read takes at most; the shard's scratch buffer.
 pub const READ_BYTES_MAX: usize = 64 << 10;
+
+/// A read of so many bytes is worth a look at the clock: they may be a thousand frames.
+const READ_COSTS: usize = 4 << 10;
 
 /// How many reads a connection gets before the others of its shard get theirs.
 const READS_PER_POLL_MAX: usize = 8;
@@ -78,8 +89,21 @@ struct Extras {
     queues: Vec<QueueProgress>,
     /// What could not go on, with the input behind it. Nothing is read meanwhile.
     stalled: Option<Stalled>,
+    /// What its last turn has left, until the next.
+    waiting: Option<Waiting>,
     /// Why the gateway has said close.
     closing: Option<CloseCause>,
+    /// When its client is to be told that its token expires.
+    warn_at: Option<Tick>,
+    /// Which logouts end it.
+    login: Option<Login>,
+    /// Its token does not allow it to publish.
+    may_not_publish: bool,
+    /// What it has sent, where its route holds it to something.
+    meter: Option<Box<Meter>>,
+    /// Its places among those of its address and its user, where these are counted.
+    #[expect(dead_code, reason = "held, and given back when dropped")]
+    places: Option<Box<Places>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +128,8 @@ pub struct Surroundings<'a> {
     pub nats: &'a NatsHandle,
     /// The time.
     pub now: Tick,
+    /// What it has done of its turn.
+    pub turn: Turn,
     /// Who this is.
     pub client: ClientId,
 }
@@ -160,6 +186,58 @@ impl Connection {
         self
     }
 
+    /// What it is held to by its token, beside the end of its time. Most tokens ask for nothing more.
+    #[must_use]
+    pub fn with_terms(mut self, terms: Option<Terms>, epoch: Instant) -> Self {
+        let Some(Terms {
+            expires_at: _,
+            warn_at,
+            login,
+            may_publish,
+        }) = terms
+        else {
+            return self;
+        };
+        if warn_at.is_some() || login.is_some() || !may_publish {
+            let extras = self.extras.get_or_insert_default();
+            extras.warn_at = warn_at.map(|at| Tick::at(epoch, at));
+            extras.login = login;
+            extras.may_not_publish = !may_publish;
+        }
+        self
+    }
+
+    /// Which logouts end it, where any do.
+    pub fn login(&self) -> Option<&Login> {
+        self.extras.as_ref()?.login.as_ref()
+    }
+
+    /// Tells its client, once, that its token expires.
+    fn warn(&mut self, around: &mut Surroundings<'_>) {
+        let extras = self.extras.as_mut();
+        let is_due = |at: &mut Tick| around.now >= *at;
+        let due = extras.and_then(|extras| extras.warn_at.take_if(is_due));
+        let Some(warning) = around
+            .route
+            .expiry_warning
+            .clone()
+            .filter(|_| due.is_some())
+        else {
+            return;
+        };
+        if !self.is_open() {
+            return;
+        }
+        around.counts.sent += 1;
+        around.counts.sent_bytes += warning.len() as u64;
+        let was_empty = self.outbox.is_empty();
+        self.outbox
+            .push_unlimited(frame(warning, around.now, FrameClass::Ordered));
+        if was_empty {
+            self.flush();
+        }
+    }
+
     /// Whether messages may be queued for it.
     pub fn is_open(&self) -> bool {
         self.session.is_open() && self.ended.is_none()
@@ -179,8 +257,10 @@ impl Connection {
             .extras
             .as_ref()
             .and_then(|extras| extras.stalled.as_ref());
-        let unread_or_unwritten = self.outbox.bytes() + self.stream.held_bytes();
-        unread_or_unwritten + self.session.held_bytes() + stalled.map_or(0, Stalled::bytes)
+        let stalled = stalled.map_or(0, Stalled::bytes);
+        let waiting = self.waiting().map_or(0, |waiting| waiting.rest.len());
+        let unread = self.session.held_bytes() + stalled + waiting;
+        self.outbox.bytes() + self.stream.held_bytes() + unread
     }
 
     /// Reads, answers and writes as far as the socket goes. Ready once the connection has ended.
@@ -195,7 +275,8 @@ impl Connection {
         }
         loop {
             self.resume(around);
-            let read = self.read(cx, scratch, around);
+            self.take_turn(around);
+            self.read(cx, scratch, around);
             self.poll_flush(cx);
             if let Some(end) = self.ended {
                 return Poll::Ready(end);
@@ -213,44 +294,43 @@ impl Connection {
             if self.can_resume(around) {
                 continue;
             }
-            if read == ReadProgress::MoreWaits {
-                // Others of the shard first.
-                cx.waker().wake_by_ref();
-            }
             return Poll::Pending;
         }
     }
 
     /// The bytes that came with the request head.
     pub fn take_input(&mut self, mut input: Vec<u8>, around: &mut Surroundings<'_>) {
+        self.meter_bytes(input.len(), around);
         self.process(&mut input, around);
     }
 
-    fn read(
-        &mut self,
-        cx: &mut Context<'_>,
-        scratch: &mut [u8],
-        around: &mut Surroundings<'_>,
-    ) -> ReadProgress {
+    fn read(&mut self, cx: &mut Context<'_>, scratch: &mut [u8], around: &mut Surroundings<'_>) {
         for _ in 0..READS_PER_POLL_MAX {
-            if self.ended.is_some() || self.is_stalled() {
-                return ReadProgress::Pending;
+            if self.ended.is_some() || self.is_stalled() || self.waits_for_turn() {
+                return;
             }
             match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return ReadProgress::Pending,
+                Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => self.ended = Some(self.lost()),
             }
             match self.stream.try_read(scratch) {
                 Ok(0) => self.ended = Some(self.lost()),
                 Ok(read) => {
+                    self.meter_bytes(read, around);
                     self.process(scratch.get_mut(..read).unwrap_or_default(), around);
+                    if read >= READ_COSTS && around.turn.is_late() {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => self.ended = Some(self.lost()),
             }
         }
-        ReadProgress::MoreWaits
+        // There may be more, but others come first.
+        if self.ended.is_none() && !self.is_stalled() && !self.waits_for_turn() {
+            self.wait_for_turn(&[]);
+        }
     }
 
     /// The end of a socket that broke: what the gateway meant by it where it had said close.
@@ -273,7 +353,15 @@ impl Connection {
 
     /// Does what time asks for.
     pub fn handle_timeout(&mut self, around: &mut Surroundings<'_>) {
-        self.stream.note_pending(around.now);
+        self.warn(around);
+        let now = around.now;
+        let is_silent = self
+            .meter()
+            .is_some_and(|meter| meter.lacks_first_message(now));
+        if is_silent && self.is_open() {
+            return self.close(CloseCause::NoFirstMessage, "", now);
+        }
+        self.stream.note_pending(now);
         let waiting = self.stream.pending_since();
         let waiting = waiting.or_else(|| self.outbox.waiting_since());
         match self
@@ -282,6 +370,9 @@ impl Connection {
         {
             None => {}
             Some(Due::Ping) => {
+                if let Some(meter) = self.meter() {
+                    meter.expect_pong();
+                }
                 let was_empty = self.is_drained();
                 let ping = encode(Opcode::Ping, &[]);
                 self.outbox
@@ -338,15 +429,6 @@ impl Connection {
             generation: self.generation,
         }
     }
-}
-
-/// How far reading got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ReadProgress {
-    /// The socket has nothing more, or nothing more is wanted of it now.
-    Pending,
-    /// There may be more, but others come first.
-    MoreWaits,
 }
 
 /// A frame to queue now.

@@ -3,12 +3,11 @@
 //! Refusals are ordered from cheap to costly, and each says what was wrong in a line of text.
 
 use std::{
-    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::Engine;
@@ -19,23 +18,29 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use hyper_tungstenite::tungstenite::handshake::derive_accept_key;
+use wsgateway_auth::{RequestValues, judge};
 use wsgateway_crds::{
     config::FromClient,
     report::{PROBE_SUBPROTOCOL, REASON_HEADER},
-    value::{PathMatch, TemplateValues, ValueError},
+    value::{Pattern, ValueError},
 };
 
 use crate::{
-    auth::{AuthRefusal, Identity},
-    config::{LiveConfig, Route, RouteSubject},
+    admission::{AdmissionRefusal, Admissions, Arrival, Places},
+    auth::{AuthRefusal, Identity, Terms},
+    config::{LiveConfig, Route},
     deflate::{Agreement, Window, offer::negotiate},
     exchange::QueueState,
+    logout::{Login, Logouts},
     page::{PAGE_BYTES_MAX, Page},
     probe::Allowance,
 };
 
 /// The subprotocol of plain mode. No offer means the same.
 const PLAIN: &str = "wsgateway.plain";
+
+/// The patterns of one client at most, where lists of its token make some: each is compared with each.
+const PATTERNS_MAX: usize = 256;
 
 /// How soon a client that was refused for want of something may come back, in seconds.
 const RETRY_AFTER_SECS: u64 = 2;
@@ -47,6 +52,8 @@ pub struct Gate {
     draining: AtomicBool,
     /// Probes have no place among the connections.
     probes: Allowance,
+    /// Handshakes, and the connections of each address and user.
+    pub admissions: Admissions,
 }
 
 /// A place among the open connections, given back when dropped.
@@ -89,7 +96,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 pub enum Entry {
     /// A client's connection.
-    Connection(Accepted),
+    Connection(Box<Accepted>),
     /// The operator's question whether clients come in.
     Probe,
 }
@@ -103,14 +110,18 @@ pub struct Accepted {
     pub page: Option<Page>,
     /// The patterns of the route's subjects, in order.
     pub patterns: Vec<Arc<str>>,
+    /// Which subject of the route each of them is of.
+    pub subjects: Vec<u16>,
     /// What it publishes to, where that depends on the request.
     pub publish: Option<Arc<str>>,
     /// What its messages are compressed with, where that was agreed on.
     pub window: Option<Window>,
-    /// When it is closed, since its token expires.
-    pub expires_at: Option<Instant>,
+    /// What it is held to by its token, where it has one.
+    pub terms: Option<Terms>,
     /// Its place.
     pub permit: Permit,
+    /// Its places among those of its address and its user.
+    pub places: Places,
 }
 
 /// What the checks need to know beside the request.
@@ -126,6 +137,8 @@ pub struct Conditions<'a> {
     pub nats_connected: bool,
     /// The time since the process began.
     pub age: Duration,
+    /// The sessions that were ended.
+    pub logouts: &'a Logouts,
 }
 
 /// Why a request does not become a WebSocket.
@@ -169,6 +182,9 @@ pub enum Refusal {
     /// 503.
     #[error("the route's queue cannot be served: {0:?}")]
     QueueUnavailable(QueueState),
+    /// 429: there are enough of its kind.
+    #[error(transparent)]
+    Admission(#[from] AdmissionRefusal),
     /// 429.
     #[error("too many probes; come back in {} ms", .0.as_millis())]
     TooManyProbes(Duration),
@@ -187,10 +203,11 @@ impl Refusal {
             Self::Origin(_) => "Origin",
             Self::Auth(refusal) => refusal.reason(),
             Self::Value(ValueError::Request(_)) => "InvalidValue",
-            Self::Value(ValueError::Claim(_)) => "InvalidClaim",
+            Self::Value(ValueError::Claim(_) | ValueError::TooMany(_)) => "InvalidClaim",
             Self::TooManyConnections(_) => "TooManyConnections",
             Self::NatsUnavailable => "NatsUnavailable",
             Self::QueueUnavailable(_) => "QueueUnavailable",
+            Self::Admission(refusal) => refusal.reason(),
             Self::TooManyProbes(_) => "TooManyProbes",
         }
     }
@@ -203,12 +220,14 @@ impl Refusal {
             Self::Malformed(_)
             | Self::UnsupportedSubprotocol
             | Self::Value(ValueError::Request(_)) => StatusCode::BAD_REQUEST,
-            Self::Origin(_) | Self::Value(ValueError::Claim(_)) => StatusCode::FORBIDDEN,
+            Self::Origin(_) | Self::Value(ValueError::Claim(_) | ValueError::TooMany(_)) => {
+                StatusCode::FORBIDDEN
+            }
             Self::Auth(refusal) => refusal.status(),
             Self::TooManyConnections(_) | Self::NatsUnavailable | Self::QueueUnavailable(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Admission(_) | Self::TooManyProbes(_) => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -246,6 +265,10 @@ impl Refusal {
                 let secs = u64::try_from(secs).unwrap_or(u64::MAX);
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
             }
+            Self::Admission(refusal) => {
+                let seconds = refusal.retry_after_secs();
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
             Self::Auth(refusal) => refusal.extend(headers),
             _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
@@ -263,6 +286,7 @@ impl Refusal {
 /// When it is not let in.
 pub async fn accept<B>(
     request: &Request<B>,
+    arrival: Arrival,
     conditions: Conditions<'_>,
 ) -> Result<(Entry, Response<Full<Bytes>>), Refusal> {
     let path = request.uri().path();
@@ -280,6 +304,8 @@ pub async fn accept<B>(
         let response = switching_protocols(&accept_key, Some(PROBE_SUBPROTOCOL), None)?;
         return Ok((Entry::Probe, response));
     }
+    let (limits, admissions) = (&conditions.live.admission, &conditions.gate.admissions);
+    let mut places = arrival.admit(headers, admissions, conditions.live, conditions.age)?;
     let subprotocol = choose_subprotocol(headers)?;
     let compression = agree_on_compression(headers, route)?;
     let page = check_origin(headers, conditions.live)?;
@@ -288,12 +314,23 @@ pub async fn accept<B>(
     if conditions.gate.open() >= conditions.connections_max {
         return Err(full);
     }
+    // What is refused cheaply takes nothing of what the others share.
+    admissions.admit_handshake(limits, conditions.age)?;
     let query = request.uri().query().unwrap_or_default();
-    let identity = match &conditions.live.auth {
+    let mut identity = match &conditions.live.auth {
         Some(auth) => auth.authorize(&route.authorization, headers, query).await?,
         None => None,
     };
-    let (patterns, publish) = subjects(route, path, query, identity.as_ref())?;
+    if let Some(identity) = &mut identity {
+        let logouts = conditions.logouts;
+        let is_over = |login: Login| logouts.covers(&login);
+        if identity.terms.login.is_some_and(is_over) {
+            return Err(AuthRefusal::LoggedOut.into());
+        }
+        admissions.admit_user(limits, || user(identity), &mut places)?;
+        identity.terms.may_publish = judge(&route.publish_authorization, &identity.claims).is_ok();
+    }
+    let (patterns, subjects, publish) = subjects(route, path, query, identity.as_ref())?;
     let permit = conditions
         .gate
         .enter(conditions.connections_max)
@@ -303,12 +340,20 @@ pub async fn accept<B>(
         route: route.clone(),
         page,
         patterns,
+        subjects,
         publish,
         window: compression.map(|agreement| agreement.window),
-        expires_at: identity.map(|identity| identity.expires_at),
+        terms: identity.map(|identity| identity.terms),
         permit,
+        places,
     };
-    Ok((Entry::Connection(accepted), response))
+    Ok((Entry::Connection(Box::new(accepted)), response))
+}
+
+/// By whom a token was issued and to whom. Who has no name is, with its issuer, one user.
+fn user(identity: &Identity) -> (String, String) {
+    let claim = |name| identity.claims.text(name).unwrap_or_default().into_owned();
+    (claim("iss"), claim("sub"))
 }
 
 /// The request is a WebSocket handshake as RFC 6455 section 4.2.1 wants it. Returns the accept key.
@@ -422,29 +467,7 @@ fn check_origin(headers: &HeaderMap, live: &LiveConfig) -> Result<Option<Page>, 
     Err(Refusal::Origin(origin.chars().take(100).collect()))
 }
 
-/// The request's values for templates.
-struct Values<'a> {
-    path: PathMatch<'a>,
-    query: &'a str,
-    identity: Option<&'a Identity>,
-}
-
-impl TemplateValues for Values<'_> {
-    fn path(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.path.get(name)
-    }
-
-    /// A parameter that stands twice has no value: which one was meant cannot be known.
-    fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        wsgateway_crds::value::query_value(self.query, name)
-    }
-
-    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.identity?.claims.text(name)
-    }
-}
-
-type Subjects = (Vec<Arc<str>>, Option<Arc<str>>);
+type Subjects = (Vec<Arc<str>>, Vec<u16>, Option<Arc<str>>);
 
 fn subjects(
     route: &Route,
@@ -452,29 +475,35 @@ fn subjects(
     query: &str,
     identity: Option<&Identity>,
 ) -> Result<Subjects, Refusal> {
-    let values = Values {
-        path: route.path.matches(path).unwrap_or_default(),
+    let path = route.path.matches(path).unwrap_or_default();
+    let values = RequestValues {
+        path: &path,
         query,
-        identity,
+        claims: identity.map(|identity| &identity.claims),
     };
-    let render = |subject: &RouteSubject| match &subject.fixed {
-        Some(pattern) => Ok(pattern.clone()),
-        None => subject
-            .template
-            .render(&values)
-            .map(|pattern| pattern.shared()),
-    };
-    let patterns = route
-        .subjects
-        .iter()
-        .map(render)
-        .collect::<Result<_, _>>()?;
+    let (mut patterns, mut subjects) = (Vec::new(), Vec::new());
+    for (at, subject) in (0..).zip(&route.subjects) {
+        if let Some(pattern) = &subject.fixed {
+            patterns.push(pattern.clone());
+        } else {
+            let rendered = subject.template.render_each(&values)?;
+            patterns.extend(rendered.iter().map(Pattern::shared));
+            if patterns.len() > PATTERNS_MAX {
+                return Err(ValueError::TooMany(subject.template.to_string()).into());
+            }
+        }
+        subjects.resize(patterns.len(), at);
+    }
     let publish = match (&route.publish_fixed, &route.from_client) {
         (Some(subject), _) => Some(subject.clone()),
-        (None, FromClient::Publish { subject }) => Some(subject.render(&values)?.shared()),
+        // Who may not publish need not have the claims for it.
+        (None, FromClient::Publish { .. }) if identity.is_some_and(|it| !it.terms.may_publish) => {
+            None
+        }
+        (None, FromClient::Publish { subject, .. }) => Some(subject.render(&values)?.shared()),
         _ => None,
     };
-    Ok((patterns, publish))
+    Ok((patterns, subjects, publish))
 }
 
 fn check_sources(route: &Route, nats_connected: bool) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@
 //! that a user mends them all at once. Each part takes its piece of the spec apart without `..`, so a field that
 //! is added to the CRD and read by nobody does not compile.
 
+mod admission;
 mod auth;
 mod exposure;
 mod findings;
@@ -16,7 +17,10 @@ mod scaling;
 use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
-use wsgateway_crds::v1alpha1::{WsGateway, WsGatewaySpec};
+use wsgateway_crds::{
+    config::Live,
+    v1alpha1::{WsGateway, WsGatewaySpec},
+};
 use wsgateway_nginx_ingress::value::ObjectName;
 
 use crate::{
@@ -176,12 +180,17 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
     } = gateway.spec;
     let has_auth = auth.is_some();
     let auth = auth
-        .map(|auth| auth::auth(auth, findings).ok_or(()))
+        .map(|auth| {
+            let logout_subject = format!("wsgateway.{namespace}.{name}.logout");
+            auth::auth(auth, &logout_subject, findings).ok_or(())
+        })
         .transpose();
     let (paths, routes) = route::routes(routes, has_auth, findings);
     let nats = nats::nats(nats, findings);
     let (auth, auth_files) = auth.ok().flatten().unzip();
     let live = live::live(websocket, limits, rollout, (auth, routes), findings);
+    let logout_paths = live.iter().flat_map(exposure::logout_paths);
+    let paths = paths.map(|paths| paths.into_iter().chain(logout_paths).collect());
     let exposed = exposure::exposure(&name, exposure, paths, findings);
     let scaling = scaling
         .map(|scaling| scaling::scaling(scaling, findings).ok_or(()))
@@ -197,13 +206,17 @@ fn model(gateway: WsGateway, findings: &mut Findings<'_>) -> Option<Gateway> {
         tls,
         entrance,
         controller,
+        client_address,
     } = exposed?;
     Some(Gateway {
         name: name?,
         namespace: namespace?,
         replicas,
         nats: nats?,
-        live: live?,
+        live: Live {
+            client_address,
+            ..live?
+        },
         auth_files: auth_files.unwrap_or_default(),
         exposure,
         tls,

@@ -107,6 +107,15 @@ const LOAD_BALANCER: Changes = &[
     ("/exposure/tls", "{type: None}"),
 ];
 
+const PROXY_PROTOCOL: Changes = &[
+    ("/exposure/type", "LoadBalancer"),
+    ("/exposure/tls", "{type: None}"),
+    (
+        "/exposure/clientAddress",
+        "{type: ProxyProtocol, trustedProxies: [10.0.0.0/8]}",
+    ),
+];
+
 const CERT_MANAGER: Changes = &[(
     "/exposure/tls",
     "{type: CertManager, certManager: {issuerRef: {name: one}}}",
@@ -300,6 +309,45 @@ const ROWS: &[Row] = &[
         &[("/auth/onExpiry", "{jitter: 1m}")],
     ),
     (
+        "auth.onExpiry.warnBefore",
+        OIDC,
+        &[("/auth/onExpiry", "{warnBefore: 1m}")],
+    ),
+    (
+        "auth.onExpiry.warning",
+        &[OIDC[0], ("/auth/onExpiry", "{warnBefore: 1m}")],
+        &[("/auth/onExpiry/warning", "soon")],
+    ),
+    (
+        "auth.providers[].oidc.backchannelLogout",
+        OIDC,
+        &[("/auth/providers/0/oidc/backchannelLogout", "Enabled")],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.anyRole[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{anyRole: ['realm:a']}",
+        )],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.groups[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{groups: [a]}",
+        )],
+    ),
+    (
+        "routes[].fromClient.publish.authorization.scopes[]",
+        OIDC,
+        &[(
+            "/routes/1/fromClient/publish/authorization",
+            "{scopes: [a]}",
+        )],
+    ),
+    (
         "routes[].authorization.access",
         OIDC,
         &[("/routes/0/authorization", "{access: Anonymous}")],
@@ -413,6 +461,41 @@ const ROWS: &[Row] = &[
         "limits.connectionsPerPod",
         &[],
         &[("/limits", "{connectionsPerPod: 5}")],
+    ),
+    (
+        "limits.handshakesPerSecond",
+        &[],
+        &[("/limits", "{handshakesPerSecond: 5}")],
+    ),
+    (
+        "limits.perAddress.connections",
+        &[],
+        &[("/limits", "{perAddress: {connections: 5}}")],
+    ),
+    (
+        "limits.perAddress.handshakesPerSecond",
+        &[],
+        &[("/limits", "{perAddress: {handshakesPerSecond: 5}}")],
+    ),
+    (
+        "limits.perUser.connections",
+        OIDC,
+        &[("/limits", "{perUser: {connections: 5}}")],
+    ),
+    (
+        "limits.perConnection.messagesPerSecond",
+        &[],
+        &[("/limits", "{perConnection: {messagesPerSecond: 5}}")],
+    ),
+    (
+        "limits.perConnection.bytesPerSecond",
+        &[],
+        &[("/limits", "{perConnection: {bytesPerSecond: 64Ki}}")],
+    ),
+    (
+        "limits.perConnection.firstMessage",
+        &[],
+        &[("/limits", "{perConnection: {firstMessage: 5s}}")],
     ),
     (
         "limits.outbox.bytesPerConnection",
@@ -723,6 +806,22 @@ const ROWS: &[Row] = &[
         &[("/exposure/clientBodyBufferSize", "1m")],
     ),
     ("exposure.affinity", &[], &[("/exposure/affinity", "None")]),
+    (
+        "exposure.clientAddress.type",
+        PROXY_PROTOCOL,
+        &[(
+            "/exposure/clientAddress",
+            "{type: XForwardedFor, trustedProxies: [10.0.0.0/8]}",
+        )],
+    ),
+    (
+        "exposure.clientAddress.trustedProxies[]",
+        PROXY_PROTOCOL,
+        &[(
+            "/exposure/clientAddress",
+            "{type: ProxyProtocol, trustedProxies: ['fd00::/8']}",
+        )],
+    ),
     (
         "exposure.status.path",
         &[],

@@ -2,6 +2,7 @@
 //!
 //! Each object has a module of its own below. `wsgw render` prints what this gives; the reconciler applies it.
 
+mod advice;
 mod autoscaler;
 mod config_map;
 mod dashboard;
@@ -117,7 +118,7 @@ pub struct Desired {
     pub boot_hash: String,
     /// The dialect's name for status; none without a proxy, or with one that is not known.
     pub dialect: Option<&'static str>,
-    /// What the dialect cannot say.
+    /// What the dialect cannot say, and what holds otherwise than it reads behind it.
     pub not_expressed: Vec<NotExpressed>,
 }
 
@@ -141,7 +142,8 @@ pub fn build(gateway: &Gateway, site: &Site) -> Desired {
     }
     draft.objects.extend(disruption::budget(gateway, site));
     draft.autoscaler();
-    let (dialect, not_expressed) = draft.entrance();
+    let (dialect, mut not_expressed) = draft.entrance();
+    not_expressed.extend(advice::hidden_addresses(gateway));
     draft.monitoring();
     Desired {
         objects: draft.objects,

@@ -1,6 +1,9 @@
 //! Two `WsGateways` with one host and path: the older keeps it. Pure.
 
-use wsgateway_crds::v1alpha1::{ExposureType, WsGateway};
+use wsgateway_crds::{
+    report::LOGOUT_PATH,
+    v1alpha1::{BackchannelLogout, ExposureType, WsGateway},
+};
 use wsgateway_nginx_ingress::value::LocationPath;
 
 /// A host and path that an older `WsGateway` has.
@@ -108,8 +111,10 @@ fn shared_host<'a>(one: &'a WsGateway, other: &WsGateway) -> Option<Option<&'a s
 fn shared_path(one: &WsGateway, other: &WsGateway) -> Option<String> {
     let paths = |gateway: &WsGateway| -> Vec<LocationPath> {
         let routes = gateway.spec.routes.iter();
-        routes
-            .filter_map(|route| LocationPath::new(&route.path).ok())
+        let paths = routes.map(|route| route.path.clone());
+        paths
+            .chain(logout_paths(gateway))
+            .filter_map(|path| LocationPath::new(&path).ok())
             .collect()
     };
     let others = paths(other);
@@ -117,6 +122,16 @@ fn shared_path(one: &WsGateway, other: &WsGateway) -> Option<String> {
         .into_iter()
         .find(|path| others.iter().any(|other| path.is_ambiguous_with(other)))
         .map(|path| path.to_string())
+}
+
+/// Where issuers send logout tokens. Two gateways cannot both get them.
+fn logout_paths(gateway: &WsGateway) -> impl Iterator<Item = String> {
+    let providers = gateway.spec.auth.iter().flat_map(|auth| &auth.providers);
+    let enabled = providers.filter(|provider| {
+        let oidc = provider.oidc.as_ref();
+        oidc.is_some_and(|oidc| oidc.backchannel_logout == BackchannelLogout::Enabled)
+    });
+    enabled.map(|provider| format!("{LOGOUT_PATH}{}", provider.name))
 }
 
 #[cfg(test)]
@@ -173,5 +188,31 @@ mod tests {
             found.to_string(),
             "a.example.com with path /ws belongs to WsGateway shop/a, which is older"
         );
+    }
+
+    #[test]
+    fn an_issuer_sends_its_logouts_to_one() {
+        let logging_out = |name: &str, second: u32, provider: &str, logout: &str| {
+            let exposure = json!({"hosts": ["a.example.com"]});
+            let mut gateway = gateway(name, second, &exposure, &format!("/{name}"));
+            let auth = json!({"providers": [{"name": provider, "type": "OIDC", "oidc": {
+                "issuer": "https://sso", "audiences": ["a"], "backchannelLogout": logout}}]});
+            gateway.spec.auth = Some(serde_json::from_value(auth).unwrap());
+            gateway
+        };
+        let older = logging_out("older", 1, "keycloak", "Enabled");
+        for (provider, logout, expected) in [
+            (
+                "keycloak",
+                "Enabled",
+                Some("/.wsgateway/backchannel-logout/keycloak"),
+            ),
+            ("another", "Enabled", None),
+            ("keycloak", "Disabled", None),
+        ] {
+            let younger = logging_out("younger", 2, provider, logout);
+            let found = conflict(&younger, [&older]).map(|conflict| conflict.path);
+            assert_eq!(found.as_deref(), expected, "{provider} {logout}");
+        }
     }
 }

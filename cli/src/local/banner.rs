@@ -7,7 +7,7 @@ use std::{
 };
 
 use wsgateway_crds::{
-    config::{Queue, Route, Source, SourceKind},
+    config::{Access, Auth, Queue, Route, Source, SourceKind, TokenSource},
     value::{Pattern, Size, Template},
 };
 
@@ -18,6 +18,8 @@ pub struct Banner<'a> {
     pub name: &'a str,
     /// Its routes.
     pub routes: &'a [Route],
+    /// Whose tokens are believed. None: nobody needs one.
+    pub auth: Option<&'a Auth>,
     /// `websocket.maxMessageSize`.
     pub max_message_size: Size,
     /// The manifest's file.
@@ -44,6 +46,14 @@ impl Banner<'_> {
         match self.nats_url {
             NATS_URL_DEFAULT => String::new(),
             url => format!(" --server {}", quoted(url)),
+        }
+    }
+
+    /// Where a client of a route carries its token: where the gateway looks first.
+    fn token_source(&self, route: &Route) -> Option<&TokenSource> {
+        match route.authorization.access {
+            Access::Token => self.auth?.token_sources.first(),
+            Access::Anonymous => None,
         }
     }
 }
@@ -116,12 +126,12 @@ pub fn banner(banner: &Banner<'_>) -> String {
             format!("curl http://localhost{}", suffix(banner.http_port, 80)),
         ),
     };
+    token(&mut rows, banner);
     for route in banner.routes.iter().take(ROUTES_SHOWN) {
-        connect(&mut rows, banner, &format!("{base}{}", route.path));
+        connect(&mut rows, banner, route, &base);
     }
     if let Some(route) = banner.routes.first() {
-        let size = route.max_message_size.unwrap_or(banner.max_message_size);
-        large(&mut rows, banner, &format!("{base}{}", route.path), size);
+        large(&mut rows, banner, route, &base);
     }
     for queue in banner
         .routes
@@ -151,31 +161,92 @@ pub fn banner(banner: &Banner<'_>) -> String {
     text
 }
 
-fn connect(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str) {
-    let url = quoted(url);
+/// Where tokens come from: how they are asked for, only the issuer's people know.
+fn token(rows: &mut Rows<'_>, banner: &Banner<'_>) {
+    for provider in banner.auth.iter().flat_map(|auth| &auth.providers) {
+        let (issuer, audiences) = (&provider.issuer, provider.audiences.join(" or "));
+        rows.row(
+            "token",
+            &format!("TOKEN=…  # an access token of {issuer} for {audiences}"),
+        );
+    }
+}
+
+fn connect(rows: &mut Rows<'_>, banner: &Banner<'_>, route: &Route, base: &str) {
     let (wscat, websocat) = (&banner.tools.wscat, &banner.tools.websocat);
+    let Call {
+        url,
+        wscat_options,
+        websocat_options,
+    } = Call::of(banner, route, base);
     let Some((_, authority)) = banner.tls else {
-        rows.row("connect", &format!("{wscat} -c {url} -P"));
-        rows.row("connect", &format!("{websocat} {url}"));
+        rows.row("connect", &format!("{wscat} -c {url} -P{wscat_options}"));
+        rows.row("connect", &format!("{websocat}{websocat_options} {url}"));
         return;
     };
-    rows.row("connect", &format!("{wscat} -n -c {url} -P"));
+    rows.row("connect", &format!("{wscat} -n -c {url} -P{wscat_options}"));
     if let Some(authority) = authority {
         let authority = quoted(&authority.to_string_lossy());
-        rows.row("connect", &format!("{wscat} --ca {authority} -c {url} -P"));
+        rows.row(
+            "connect",
+            &format!("{wscat} --ca {authority} -c {url} -P{wscat_options}"),
+        );
     }
-    rows.row("connect", &format!("{websocat} -k {url}"));
+    rows.row("connect", &format!("{websocat} -k{websocat_options} {url}"));
+}
+
+/// How a route is called from a shell.
+struct Call {
+    /// Its URL, quoted.
+    url: String,
+    /// Options with a space in front of each.
+    wscat_options: String,
+    websocat_options: String,
+}
+
+impl Call {
+    fn of(banner: &Banner<'_>, route: &Route, base: &str) -> Self {
+        let url = format!("{base}{}", route.path);
+        // A header of websocat's without an equal sign takes the URL with it.
+        let with_header = |header: &str| {
+            let header = format!(r#""{header}""#);
+            (format!(" -H {header}"), format!(" -H={header}"))
+        };
+        let (wscat_options, websocat_options) = match banner.token_source(route) {
+            None | Some(TokenSource::Query) => Default::default(),
+            Some(TokenSource::Header) => with_header("Authorization: Bearer $TOKEN"),
+            Some(TokenSource::Cookie { name }) => with_header(&format!("Cookie: {name}=$TOKEN")),
+            Some(TokenSource::Subprotocol) => (
+                r#" -s wsgateway.plain -s "wsgateway.bearer.$TOKEN""#.to_owned(),
+                r#" --protocol "wsgateway.plain, wsgateway.bearer.$TOKEN""#.to_owned(),
+            ),
+        };
+        let url = match banner.token_source(route) {
+            Some(TokenSource::Query) => format!(r#""{url}?access_token=$TOKEN""#),
+            _ => quoted(&url),
+        };
+        Self {
+            url,
+            wscat_options,
+            websocat_options,
+        }
+    }
 }
 
 /// The seed's large message.
-fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str, size_max: Size) {
+fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, route: &Route, base: &str) {
+    let size_max = route.max_message_size.unwrap_or(banner.max_message_size);
     let insecure = if banner.tls.is_some() { " -k" } else { "" };
     let websocat = &banner.tools.websocat;
     rows.row(
         "large",
         &format!("base64 /dev/urandom | tr -d '\\n' | head -c {LARGE_BYTES} > big_message.txt"),
     );
-    let url = quoted(url);
+    let Call {
+        url,
+        websocat_options,
+        ..
+    } = Call::of(banner, route, base);
     let note = if size_max.bytes() < LARGE_BYTES {
         format!("  # closed with 1009: maxMessageSize is {size_max}")
     } else {
@@ -183,7 +254,9 @@ fn large(rows: &mut Rows<'_>, banner: &Banner<'_>, url: &str, size_max: Size) {
     };
     rows.row(
         "large",
-        &format!("cat big_message.txt | {websocat}{insecure} -B 200000 {url}{note}"),
+        &format!(
+            "cat big_message.txt | {websocat}{insecure}{websocat_options} -B 200000 {url}{note}"
+        ),
     );
 }
 
@@ -284,10 +357,15 @@ mod tests {
     use crate::manifest::tests::gateway;
 
     fn check(spec: &str, edit: impl FnOnce(&mut Banner<'_>), expected: &Expect) {
+        expected.assert_eq(&text(spec, edit));
+    }
+
+    fn text(spec: &str, edit: impl FnOnce(&mut Banner<'_>)) -> String {
         let gateway = gateway(spec);
         let mut lines = Banner {
             name: gateway.name.as_str(),
             routes: &gateway.live.routes,
+            auth: gateway.live.auth.as_ref(),
             max_message_size: gateway.live.websocket.max_message_size,
             file: Path::new("gateway.yaml"),
             tls: Some((8443, Some(Path::new("/home/a b/ca.crt")))),
@@ -307,7 +385,7 @@ mod tests {
             },
         };
         edit(&mut lines);
-        expected.assert_eq(&banner(&lines));
+        banner(&lines)
     }
 
     #[test]
@@ -397,5 +475,62 @@ mod tests {
 
         "]],
         );
+    }
+
+    #[test]
+    fn a_token_stands_where_the_gateway_looks_for_it() {
+        let spec = "{auth: {providers: [{name: sso, type: OIDC, oidc: {issuer: 'https://sso.example.com/realms/shop', \
+            audiences: [wsgateway]}}]}, routes: [{name: a, path: /me, fromClient: {type: Discard}, \
+            toClient: [{name: live, type: Core, core: {subjects: ['users.{claims.sub}.>']}}]}, \
+            {name: b, path: /open, authorization: {access: Anonymous}, fromClient: {type: Discard}}]}";
+        check(
+            spec,
+            |lines| lines.workers.truncate(1),
+            &expect![[r#"
+
+                notifications is ready: nginx, 1 worker, NATS at nats://127.0.0.1:4222
+
+                  token    TOKEN=…  # an access token of https://sso.example.com/realms/shop for wsgateway
+                  connect  wscat -n -c wss://localhost:8443/me -P -H "Authorization: Bearer $TOKEN"
+                           wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/me -P -H "Authorization: Bearer $TOKEN"
+                           websocat -k -H="Authorization: Bearer $TOKEN" wss://localhost:8443/me
+                           wscat -n -c wss://localhost:8443/open -P
+                           wscat --ca '/home/a b/ca.crt' -c wss://localhost:8443/open -P
+                           websocat -k wss://localhost:8443/open
+                  large    base64 /dev/urandom | tr -d '\n' | head -c 102400 > big_message.txt
+                           cat big_message.txt | websocat -k -H="Authorization: Bearer $TOKEN" -B 200000 wss://localhost:8443/me  # closed with 1009: maxMessageSize is 64Ki
+                  publish  target/release/wsgw pub 'users.{claims.sub}.demo' 'hello'
+                  status   curl -k https://localhost:8443/status
+                  metrics  http://127.0.0.1:9113/metrics  (nginx and all workers)
+                           http://127.0.0.1:19001/metrics  (worker-1)
+                  change   edit gateway.yaml: it is watched
+                  stop     Ctrl-C
+
+            "#]],
+        );
+        for (source, wscat, websocat) in [
+            (
+                "{type: Subprotocol}",
+                r#"/me -P -s wsgateway.plain -s "wsgateway.bearer.$TOKEN""#,
+                r#"websocat -k --protocol "wsgateway.plain, wsgateway.bearer.$TOKEN" wss://localhost:8443/me"#,
+            ),
+            (
+                "{type: Cookie, cookie: {name: session}}",
+                r#"/me -P -H "Cookie: session=$TOKEN""#,
+                r#"websocat -k -H="Cookie: session=$TOKEN" wss://localhost:8443/me"#,
+            ),
+            (
+                "{type: Query}",
+                r#"-c "wss://localhost:8443/me?access_token=$TOKEN" -P"#,
+                r#"websocat -k "wss://localhost:8443/me?access_token=$TOKEN""#,
+            ),
+        ] {
+            let spec = spec.replace(
+                "{auth: {",
+                &format!("{{websocket: {{allowedOrigins: [SameHost]}}, auth: {{tokenSources: [{source}], "),
+            );
+            let text = text(&spec, |_| {});
+            assert!(text.contains(wscat) && text.contains(websocat), "{text}");
+        }
     }
 }

@@ -232,6 +232,7 @@ impl Site {
         banner::banner(&Banner {
             name: self.gateway.name.as_str(),
             routes: &self.gateway.live.routes,
+            auth: self.gateway.live.auth.as_ref(),
             max_message_size: self.gateway.live.websocket.max_message_size,
             file: &self.settings.file,
             tls: authority.map(|authority| (self.settings.https_port, authority)),

@@ -1,6 +1,6 @@
 //! A worker: a gateway on loopback ports of its own, with a configuration file of its own.
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{net::Ipv4Addr, num::NonZeroUsize, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use wsgateway_crds::{config, value};
@@ -84,11 +84,26 @@ fn shards(replicas: u32) -> u16 {
     u16::try_from(share.clamp(1, 8)).unwrap_or(1)
 }
 
-/// The live part as a worker on this machine gets it: it leaves at once, since nginx is told before it is stopped.
+/// The live part as a worker on this machine gets it: it leaves at once, since nginx is told before it is stopped, and
+/// it reads the addresses of clients where our nginx writes them, whatever stands in front of it in a cluster.
 pub fn live(live: &config::Live) -> config::Live {
     let mut live = live.clone();
     live.drain.propagation = value::Duration::from_secs(0);
+    live.client_address = config::ClientAddress::XForwardedFor {
+        trusted_proxies: trusted_proxies(&live.client_address),
+    };
     live
+}
+
+/// Workers listen on 127.0.0.1, so that is where our nginx comes from. Proxies in front of it, where the manifest trusts
+/// such, write the same header.
+fn trusted_proxies(manifest: &config::ClientAddress) -> Vec<value::Network> {
+    let own = value::Network::host(Ipv4Addr::LOCALHOST.into());
+    let others = match manifest {
+        config::ClientAddress::XForwardedFor { trusted_proxies } => trusted_proxies.as_slice(),
+        config::ClientAddress::Connection | config::ClientAddress::ProxyProtocol { .. } => &[],
+    };
+    [&[own], others].concat()
 }
 
 /// The process of a worker whose configuration is in `file`.
@@ -116,12 +131,29 @@ mod tests {
     use crate::manifest::tests::gateway;
 
     #[test]
-    fn a_worker_leaves_at_once_and_otherwise_does_as_the_manifest_says() {
-        let wanted = gateway("{routes: [{name: a, path: /a}]}");
-        let mut local = live(&wanted.live);
-        assert_eq!(local.drain.propagation, value::Duration::from_secs(0));
-        local.drain.propagation = wanted.live.drain.propagation;
-        assert_eq!(local, wanted.live);
+    fn a_worker_leaves_at_once_believes_our_nginx_and_otherwise_does_as_the_manifest_says() {
+        let check = |exposure: &str, trusted: &[&str]| {
+            let wanted = gateway(&format!(
+                "{{exposure: {exposure}, routes: [{{name: a, path: /a}}]}}"
+            ));
+            let mut local = live(&wanted.live);
+            assert_eq!(local.drain.propagation, value::Duration::from_secs(0));
+            let trusted_proxies = trusted.iter().map(|text| text.parse().unwrap()).collect();
+            let expected = config::ClientAddress::XForwardedFor { trusted_proxies };
+            assert_eq!(local.client_address, expected);
+            local.drain.propagation = wanted.live.drain.propagation;
+            local.client_address = wanted.live.client_address.clone();
+            assert_eq!(local, wanted.live);
+        };
+        check("{}", &["127.0.0.1"]);
+        check(
+            "{clientAddress: {type: XForwardedFor, trustedProxies: [10.0.0.0/8]}}",
+            &["127.0.0.1", "10.0.0.0/8"],
+        );
+        check(
+            "{type: LoadBalancer, tls: {type: None}, clientAddress: {type: ProxyProtocol, trustedProxies: [10.0.0.0/8]}}",
+            &["127.0.0.1"],
+        );
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! (`continues` in gateway/src/config/live.rs), foreseen.
 
 use wsgateway_crds::{
-    config::{Access, FromClient, Live, Provider, Queue, Route, SlowConsumer, SourceKind},
+    config::{
+        Access, Authorization, BackchannelLogout, FromClient, Live, Provider, Queue, Route,
+        SlowConsumer, SourceKind,
+    },
     value::{Duration, Template},
 };
 
@@ -36,13 +39,24 @@ pub(super) fn closed_routes(old: &Live, new: &Live) -> Vec<ClosedRoute> {
     closed.collect()
 }
 
-/// Whether all whom a route let in would be let in again, by their tokens. A name and a leeway end no connection.
+/// Whether all whom a route let in would be let in again, by their tokens. A name, a leeway and whether it may
+/// end sessions end no connection.
 fn admits_all_of(new: &Live, next: &Route, old: &Live, route: &Route) -> bool {
     let (now, before) = (issuers(new, next), issuers(old, route));
     now.is_empty()
         || (!before.is_empty()
             && next.authorization == route.authorization
+            && publish_authorization(next) == publish_authorization(route)
             && before.iter().all(|issuer| now.contains(issuer)))
+}
+
+/// What publishing asks of a token.
+fn publish_authorization(route: &Route) -> Option<&Authorization> {
+    match &route.from_client {
+        FromClient::Publish { authorization, .. } => Some(authorization),
+        _ => None,
+    }
+    .filter(|authorization| !authorization.is_default())
 }
 
 /// Whose tokens a route believes; none where it asks for none.
@@ -53,6 +67,7 @@ fn issuers(live: &Live, route: &Route) -> Vec<Provider> {
     let issuers = providers.map(|provider| Provider {
         name: String::new(),
         leeway: Duration::from_secs(0),
+        backchannel_logout: BackchannelLogout::Disabled,
         ..provider.clone()
     });
     issuers.collect()
@@ -82,7 +97,7 @@ fn queues(route: &Route) -> Vec<&Queue> {
 /// A subject that takes something from the request was settled when the client came.
 fn publishes(route: &Route) -> Option<&Template> {
     match &route.from_client {
-        FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
+        FromClient::Publish { subject, .. } if subject.as_pattern().is_none() => Some(subject),
         _ => None,
     }
 }
@@ -118,6 +133,7 @@ routes:
     #[test]
     fn a_connection_ends_where_what_it_was_opened_for_changes() {
         check("", "", &[]);
+        check("in.b}", "in.b, authorization: {scopes: [a]}}", &[]);
         check("limits: {}", "limits: {connections: 5}", &[]);
         check("subject: in.b", "subject: out.b", &[]);
         check("path: /b\n", "path: /b\n    maxMessageSize: 1Mi\n", &[]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::value::{Duration, Role};
+use crate::value::{Duration, Role, Subject};
 
 /// Whose tokens are believed, and where they are looked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,22 @@ pub struct Auth {
     /// issued together do not all end together. At most a quarter of what the token has left. Default 30 s.
     #[serde(default = "thirty_seconds")]
     pub expiry_jitter: Duration,
+    /// Whether a client is told ahead that its token expires. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_warning: Option<ExpiryWarning>,
+    /// Where the gateways tell each other of logouts. Needed where a provider has `backchannelLogout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logout_subject: Option<Subject>,
+}
+
+/// What a client is told ahead of the end of its token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExpiryWarning {
+    /// How long before the connection is closed.
+    pub before: Duration,
+    /// The text message that it is sent, once.
+    pub message: String,
 }
 
 /// Where a request may carry its token.
@@ -55,6 +71,35 @@ pub struct Provider {
     pub leeway: Duration,
     /// Where the keys come from that its tokens are verified with.
     pub keys: KeySource,
+    /// Whether it may end sessions by logout tokens. Default `Disabled`.
+    #[serde(default, skip_serializing_if = "BackchannelLogout::is_disabled")]
+    pub backchannel_logout: BackchannelLogout,
+}
+
+/// Whether an issuer may end sessions by `POST /.wsgateway/backchannel-logout/PROVIDER` (OpenID Connect Back-Channel
+/// Logout 1.0).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackchannelLogout {
+    /// The path is not served.
+    #[default]
+    Disabled,
+    /// It is.
+    Enabled,
+}
+
+impl BackchannelLogout {
+    /// Whether it is not.
+    pub fn is_disabled(&self) -> bool {
+        *self == Self::Disabled
+    }
+}
+
+impl Auth {
+    /// The issuers that may end sessions.
+    pub fn that_log_out(&self) -> impl Iterator<Item = &Provider> {
+        let providers = self.providers.iter();
+        providers.filter(|provider| !provider.backchannel_logout.is_disabled())
+    }
 }
 
 /// Where keys come from.

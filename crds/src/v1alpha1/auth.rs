@@ -147,6 +147,23 @@ pub struct Oidc {
     /// same namespace. Default: the system's. Example: `caRef: {kind: ConfigMap, name: sso-ca, key: ca.crt}`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<CaRef>,
+    /// `Enabled`: the issuer may end sessions by a logout token (OpenID Connect Back-Channel Logout 1.0) sent to
+    /// `/.wsgateway/backchannel-logout/PROVIDER`, with the provider's name, on every host. Their connections are closed
+    /// with 4401 on all gateways, and tokens of theirs that still hold are refused. The logout token must be for one of
+    /// audiences or authorizedParties: the client that the issuer knows this address of. The gateways tell each other on
+    /// the NATS subject `wsgateway.NAMESPACE.NAME.logout`. Default `Disabled`. Example: `backchannelLogout: Enabled`
+    #[serde(default)]
+    pub backchannel_logout: BackchannelLogout,
+}
+
+/// Whether an issuer may end sessions.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackchannelLogout {
+    /// It may not.
+    #[default]
+    Disabled,
+    /// It may.
+    Enabled,
 }
 
 /// An issuer whose keys are at an address or in an object.
@@ -264,18 +281,35 @@ pub struct SecretKeyRef {
 /// How a connection ends whose token expires.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(transform = Rule::new(
+    "!has(self.warning) || has(self.warnBefore)",
+    "warning must not be set without warnBefore: nobody would be told"
+).at("warning"))]
 pub struct OnExpiry {
     /// How long before its token expires a connection is closed at the earliest, up to `1h`, so that those whose tokens
     /// were issued together do not all come back together. At most a quarter of what the token has left when the client
     /// connects. Default `30s`. Example: `jitter: 2m`
     #[schemars(schema_with = "schema::duration")]
     pub jitter: String,
+    /// How long before its connection is closed a client is told so, `1s` to `1h`, by the text message `warning`. A
+    /// connection that is opened with less left than this is not told. A change holds for connections that are opened
+    /// from then on. Default: nobody is told. Example: `warnBefore: 1m`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub warn_before: Option<String>,
+    /// The text message by which it is told, up to 1,024 characters. Default `{"type":"token-expiring"}`.
+    /// Example: `warning: '{"event":"relogin"}'`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub warning: Option<String>,
 }
 
 impl Default for OnExpiry {
     fn default() -> Self {
         Self {
             jitter: "30s".to_owned(),
+            warn_before: None,
+            warning: None,
         }
     }
 }
@@ -304,6 +338,31 @@ pub struct Authorization {
     pub groups: Vec<String>,
     /// All of these scopes, up to 32, from the claim `scope`. Default: none is asked for.
     /// Example: `scopes: ["orders:read"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "scopes")]
+    pub scopes: Vec<String>,
+}
+
+/// What publishing asks of a token beside what the route does, all of it.
+#[derive(JsonSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = Rule::new(
+    "has(self.anyRole) || has(self.groups) || has(self.scopes)",
+    "authorization must hold anyRole, groups or scopes: without them everybody may publish"
+))]
+pub struct PublishAuthorization {
+    /// One of these roles, up to 32: `realm:NAME` or `client:CLIENT:NAME`. Default: none is asked for.
+    /// Example: `anyRole: ["realm:editor"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "roles")]
+    pub any_role: Vec<String>,
+    /// One of these groups, up to 32, as they stand in the claim `groups`. Default: none is asked for.
+    /// Example: `groups: ["/shop/staff"]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "parties")]
+    pub groups: Vec<String>,
+    /// All of these scopes, up to 32, from the claim `scope`. Default: none is asked for.
+    /// Example: `scopes: ["orders:write"]`
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "scopes")]
     pub scopes: Vec<String>,

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::schema::{self, Rule, SizeText};
+use super::{
+    ClientAddress,
+    schema::{self, Rule, SizeText},
+};
 
 /// How clients reach the gateways.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,11 @@ use super::schema::{self, Rule, SizeText};
     "!(self.type in ['Ingress', 'HTTPRoute', 'None']) || !has(self.loadBalancer)",
     "loadBalancer must not be set when type is Ingress, HTTPRoute or None"
 ).at("loadBalancer"))]
+#[schemars(transform = Rule::new(
+    "!(self.type in ['Ingress', 'HTTPRoute']) || self.clientAddress.type != 'ProxyProtocol'",
+    "clientAddress.type must not be ProxyProtocol when type is Ingress or HTTPRoute: their proxies speak HTTP to the \
+     gateways, and tell the address in X-Forwarded-For"
+).at("clientAddress"))]
 pub struct Exposure {
     /// What is made for clients to come in by. `Ingress`: an Ingress in the words of its controller. `HTTPRoute`: a
     /// route of the Gateway API. `LoadBalancer`: a Service of that type. `None`: a Service inside the cluster alone.
@@ -64,6 +72,10 @@ pub struct Exposure {
     /// whenever a pod comes or goes. `ServiceIP`: the Service's address, without such reloads, and without affinity.
     /// Default `Endpoints`. Example: `upstream: ServiceIP`
     pub upstream: Upstream,
+    /// Where the gateways find a client's address, which `limits.perAddress` counts by. `wsgw local` always reads the
+    /// X-Forwarded-For of its own nginx.
+    /// Example: `clientAddress: {type: XForwardedFor, trustedProxies: ["10.244.0.0/16"]}`
+    pub client_address: ClientAddress,
     /// The proxy's page of connection counts. Example: `status: {allow: ["10.0.0.0/8"]}`
     pub status: StatusPage,
     /// The controller behind the Ingress or Gateway, as in `spec.controller` of an `IngressClass` or
@@ -328,6 +340,7 @@ impl Default for Exposure {
             client_body_buffer_size: "128k".into(),
             affinity: Affinity::default(),
             upstream: Upstream::default(),
+            client_address: ClientAddress::default(),
             status: StatusPage::default(),
             controller: None,
             ingress: None,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    auth::Authorization,
+    auth::{Authorization, PublishAuthorization},
     schema::{self, Rule, SizeText},
     websocket::Compression,
 };
@@ -12,6 +12,15 @@ use super::{
 /// One path and what happens on it.
 #[derive(JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = Rule::new(
+    "!self.path.startsWith('/.wsgateway/')",
+    "path must not begin with /.wsgateway/: what is there is the gateways' own"
+).at("path"))]
+#[schemars(transform = Rule::new(
+    "!has(self.authorization) || self.authorization.access != 'Anonymous' || !has(self.fromClient.publish) || \
+     !has(self.fromClient.publish.authorization)",
+    "fromClient.publish.authorization must not be set where authorization.access is Anonymous: nobody has a token"
+).at("fromClient"))]
 pub struct Route {
     /// Its name, in metrics and logs: a-z, 0-9 and -. Example: `name: notifications`
     #[schemars(
@@ -98,12 +107,21 @@ pub enum FromClientType {
     "!self.subject.contains('*') && !self.subject.contains('>')",
     "subject must hold neither * nor >: a message is published to one subject"
 ).at("subject"))]
+#[schemars(transform = Rule::new(
+    "!self.subject.contains('|each')",
+    "subject must not hold |each: a message is published to one subject"
+).at("subject"))]
 pub struct Publish {
     /// The subject. A token may be `{path.x}` or `{query.x}`, a value of the request, or `{claims.x}`, a claim of its
     /// token; the first token is a literal. A value that is not 1 to 128 bytes without space, `.`, `*` and `>` is
     /// answered with 400, and a claim with 403; `{path.x|percent}` encodes it instead. Example: `subject: "rooms.{path.room}"`
     #[schemars(schema_with = "schema::template")]
     pub subject: String,
+    /// What publishing asks of a client's token beside what the route does, where `auth` is set. Who lacks it connects
+    /// and gets messages; the first message that it sends closes it with 4403. Default: whoever may connect may
+    /// publish. Example: `authorization: {anyRole: ["realm:editor"]}`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<PublishAuthorization>,
 }
 
 /// Where messages for a client come from.
@@ -154,7 +172,8 @@ pub enum SourceType {
 #[serde(rename_all = "camelCase")]
 pub struct Core {
     /// The subjects, 1 to 16; `*` stands for one token, a last `>` for one or more, and `{path.x}` or `{query.x}` for
-    /// a value of the client's request, `{claims.x}` for a claim of its token. The first token is a literal. A client whose subjects overlap gets a
+    /// a value of the client's request, `{claims.x}` for a claim of its token. Of a claim that is a list, such as `groups` or a list of rooms,
+    /// `{claims.x|each}` makes a subject of each, up to 64 in all. The first token is a literal. A client whose subjects overlap gets a
     /// message once. Example: `subjects: ["notifications.>", "users.{query.user}.*"]`
     #[schemars(schema_with = "schema::templates")]
     pub subjects: Vec<String>,

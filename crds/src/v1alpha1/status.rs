@@ -74,7 +74,7 @@ pub struct ExposureStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub dialect: Option<String>,
-    /// What that dialect cannot say as the spec asks.
+    /// What that dialect cannot say as the spec asks, and what holds otherwise than it reads behind it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]

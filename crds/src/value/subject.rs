@@ -170,7 +170,8 @@ text_type!(Pattern);
 /// A subject some of whose tokens come from the request: `rooms.{path.room}.>`.
 ///
 /// A token is a literal, or exactly one `{path.x}`, `{query.x}` or `{claims.x}`; `|percent` after the
-/// name encodes all bytes but `A-Z a-z 0-9 _ -`. `*` and `>` stand only as whole literals of the
+/// name encodes all bytes but `A-Z a-z 0-9 _ -`. `{claims.x|each}` makes a subject of each text of a claim that is a
+/// list. `*` and `>` stand only as whole literals of the
 /// template. The first token is a literal without `$`, so that no request reaches system subjects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Template {
@@ -183,9 +184,13 @@ enum Token {
     Value {
         source: ValueSource,
         name: String,
+        each: bool,
         percent: bool,
     },
 }
+
+/// How many subjects the lists of a token make of one template at most: each is a subscription.
+const EACH_MAX: usize = 64;
 
 /// Where a template's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -201,6 +206,14 @@ impl ValueSource {
         (Self::Path, "path"),
         (Self::Query, "query"),
     ];
+
+    fn value<'a>(self, name: &str, values: &'a dyn TemplateValues) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Claims => values.claim(name),
+            Self::Path => values.path(name),
+            Self::Query => values.query(name),
+        }
+    }
 
     fn as_str(self) -> &'static str {
         match self {
@@ -235,6 +248,10 @@ pub trait TemplateValues {
     fn query(&self, name: &str) -> Option<Cow<'_, str>>;
     /// A claim of the token.
     fn claim(&self, name: &str) -> Option<Cow<'_, str>>;
+    /// A claim that is a list of such, or one of them. Default: that one.
+    fn claim_list(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
+        self.claim(name).map(|value| vec![value])
+    }
 }
 
 /// Why a request's value may not become a token.
@@ -249,16 +266,20 @@ pub enum ValueError {
     /// The same of a claim. The token does not entitle its bearer: 403.
     #[error("claim `{0}` is missing or cannot be a token of a subject")]
     Claim(String),
+    /// Its lists make more than 64 subjects. Likewise.
+    #[error("claim `{0}` makes more than {EACH_MAX} subjects")]
+    TooMany(String),
 }
 
 impl Template {
     /// The pattern that the API server checks.
-    pub const PATTERN: &'static str = r"^[^\s.*>{}$]+(\.([^\s.*>{}]+|\*|\{(path|query|claims)\.[-A-Za-z0-9_]+(\|percent)?\}))*(\.>)?$";
+    pub const PATTERN: &'static str = r"^[^\s.*>{}$]+(\.([^\s.*>{}]+|\*|\{((path|query|claims)\.[-A-Za-z0-9_]+|claims\.[-A-Za-z0-9_]+\|each)(\|percent)?\}))*(\.>)?$";
 
     /// The pattern that the template stands for with a request's values.
     ///
     /// # Errors
-    /// When a value is missing or may not become a token. It is never rewritten.
+    /// When a value is missing or may not become a token. It is never rewritten. What is made of each of a list has no
+    /// one pattern: see [`render_each`](Self::render_each).
     pub fn render(&self, values: &dyn TemplateValues) -> Result<Pattern, ValueError> {
         let mut text = String::new();
         for token in &self.tokens {
@@ -268,15 +289,106 @@ impl Template {
             match token {
                 Token::Literal(literal) => text.push_str(literal),
                 Token::Value {
+                    name, each: true, ..
+                } => return Err(ValueError::Claim(name.clone())),
+                Token::Value {
                     source,
                     name,
                     percent,
+                    each: false,
                 } => {
-                    push_value(&mut text, *source, name, *percent, values)?;
+                    let value = source.value(name, values);
+                    push_value(&mut text, *source, name, *percent, value)?;
                 }
             }
         }
         Ok(Pattern(text.into()))
+    }
+
+    /// The patterns that the template stands for: one, or one for each text of a list, or with several lists of each
+    /// with each. None where a list is empty.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render), and where there would be more than 64.
+    pub fn render_each(&self, values: &dyn TemplateValues) -> Result<Vec<Pattern>, ValueError> {
+        let mut texts = vec![String::new()];
+        for token in &self.tokens {
+            for text in texts.iter_mut().filter(|text| !text.is_empty()) {
+                text.push('.');
+            }
+            match token {
+                Token::Literal(literal) => texts.iter_mut().for_each(|text| text.push_str(literal)),
+                Token::Value {
+                    source,
+                    name,
+                    percent,
+                    each,
+                } => {
+                    let found = if *each {
+                        let missing = || ValueError::Claim(name.clone());
+                        let list = values.claim_list(name).ok_or_else(missing)?;
+                        list.into_iter().map(Some).collect()
+                    } else {
+                        vec![source.value(name, values)]
+                    };
+                    if texts.len().saturating_mul(found.len()) > EACH_MAX {
+                        return Err(ValueError::TooMany(name.clone()));
+                    }
+                    let mut longer = Vec::with_capacity(texts.len() * found.len());
+                    for value in found {
+                        for text in &texts {
+                            let mut text = text.clone();
+                            push_value(&mut text, *source, name, *percent, value.clone())?;
+                            longer.push(text);
+                        }
+                    }
+                    texts = longer;
+                }
+            }
+        }
+        Ok(texts.into_iter().map(|text| Pattern(text.into())).collect())
+    }
+
+    /// Whether it makes a subject of each of a list; such a template cannot be published to.
+    #[must_use]
+    pub fn has_each(&self) -> bool {
+        let mut tokens = self.tokens.iter();
+        tokens.any(|token| matches!(token, Token::Value { each: true, .. }))
+    }
+
+    /// The template with a token's claims filled in, and what a request would give as it stands: to be shown.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render), for claims.
+    pub fn show_with_claims(&self, values: &dyn TemplateValues) -> Result<String, ValueError> {
+        let show = |token: &Token| match token {
+            Token::Value {
+                source: source @ ValueSource::Claims,
+                name,
+                percent,
+                each,
+            } => {
+                let found = if *each {
+                    let missing = || ValueError::Claim(name.clone());
+                    let list = values.claim_list(name).ok_or_else(missing)?;
+                    list.into_iter().map(Some).collect()
+                } else {
+                    vec![source.value(name, values)]
+                };
+                let shown = found.into_iter().map(|value| {
+                    let mut text = String::new();
+                    push_value(&mut text, *source, name, *percent, value).map(|()| text)
+                });
+                let shown: Vec<_> = shown.collect::<Result<_, _>>()?;
+                Ok(match shown.as_slice() {
+                    [one] => one.clone(),
+                    several => format!("({})", several.join("|")),
+                })
+            }
+            token => Ok(token.to_string()),
+        };
+        let tokens: Result<Vec<_>, ValueError> = self.tokens.iter().map(show).collect();
+        Ok(tokens?.join("."))
     }
 
     /// The pattern itself, where no token comes from the request.
@@ -319,13 +431,8 @@ fn push_value(
     source: ValueSource,
     name: &str,
     percent: bool,
-    values: &dyn TemplateValues,
+    value: Option<Cow<'_, str>>,
 ) -> Result<(), ValueError> {
-    let value = match source {
-        ValueSource::Claims => values.claim(name),
-        ValueSource::Path => values.path(name),
-        ValueSource::Query => values.query(name),
-    };
     let error = || match source {
         ValueSource::Claims => ValueError::Claim(name.to_owned()),
         _ => ValueError::Request(format!("{}.{name}", source.as_str())),
@@ -408,6 +515,10 @@ fn parse_token(token: &str) -> Result<Token, TemplateError> {
         Some(inner) => (inner, true),
         None => (inner, false),
     };
+    let (inner, each) = match inner.strip_suffix("|each") {
+        Some(inner) => (inner, true),
+        None => (inner, false),
+    };
     let (source, name) = inner.split_once('.').ok_or_else(error)?;
     let source = ValueSource::ALL
         .iter()
@@ -418,12 +529,13 @@ fn parse_token(token: &str) -> Result<Token, TemplateError> {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if !is_name {
+    if !is_name || (each && source != ValueSource::Claims) {
         return Err(error());
     }
     Ok(Token::Value {
         source,
         name: name.to_owned(),
+        each,
         percent,
     })
 }
@@ -435,10 +547,12 @@ impl fmt::Display for Token {
             Self::Value {
                 source,
                 name,
+                each,
                 percent,
             } => {
-                let filter = if *percent { "|percent" } else { "" };
-                write!(f, "{{{}.{name}{filter}}}", source.as_str())
+                let each = if *each { "|each" } else { "" };
+                let percent = if *percent { "|percent" } else { "" };
+                write!(f, "{{{}.{name}{each}{percent}}}", source.as_str())
             }
         }
     }
@@ -573,5 +687,69 @@ mod tests {
             assert_eq!(patterns_overlap(left, right), overlap, "{left} {right}");
             assert_eq!(patterns_overlap(right, left), overlap, "{right} {left}");
         }
+    }
+
+    /// A token with a list.
+    struct Listed<'a>(&'a [&'a str]);
+
+    impl TemplateValues for Listed<'_> {
+        fn path(&self, _: &str) -> Option<Cow<'_, str>> {
+            Some("p".into())
+        }
+        fn query(&self, _: &str) -> Option<Cow<'_, str>> {
+            None
+        }
+        fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+            Some("one".into())
+        }
+        fn claim_list(&self, name: &str) -> Option<Vec<Cow<'_, str>>> {
+            let list = || self.0.iter().map(|text| Cow::Borrowed(*text)).collect();
+            (name == "rooms").then(list)
+        }
+    }
+
+    #[test]
+    fn each_of_a_list_makes_a_subject_and_a_wrong_one_of_them_refuses_all() {
+        let render = |template: &str, list: &[&str]| {
+            let template: Template = template.parse().unwrap();
+            assert!(template.has_each());
+            assert!(template.render(&Listed(list)).is_err());
+            let rendered = template.render_each(&Listed(list));
+            rendered.map(|patterns| patterns.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        let room = "rooms.{claims.rooms|each}.{path.x}.>";
+        assert_eq!(
+            render(room, &["a", "b"]).unwrap(),
+            ["rooms.a.p.>", "rooms.b.p.>"]
+        );
+        assert_eq!(render(room, &[]).unwrap(), Vec::<String>::new());
+        let both = "r.{claims.rooms|each}.{claims.rooms|each}";
+        assert_eq!(
+            render(both, &["a", "b"]).unwrap(),
+            ["r.a.a", "r.b.a", "r.a.b", "r.b.b"]
+        );
+        let encoded = "r.{claims.rooms|each|percent}";
+        assert_eq!(render(encoded, &["a.b"]).unwrap(), ["r.a%2Eb"]);
+        for wrong in ["", "*", ">", "a.b", "a b"] {
+            let refused = render(room, &["a", wrong]).unwrap_err();
+            assert_eq!(refused, ValueError::Claim("rooms".to_owned()), "{wrong:?}");
+        }
+        let missing = render("r.{claims.other|each}", &["a"]).unwrap_err();
+        assert_eq!(missing, ValueError::Claim("other".to_owned()));
+        let many = vec!["a"; EACH_MAX + 1];
+        assert_eq!(render(room, &many[1..]).unwrap().len(), EACH_MAX);
+        let refused = render(room, &many).unwrap_err();
+        assert_eq!(refused, ValueError::TooMany("rooms".to_owned()));
+        assert!(render(both, &many[..9]).is_err());
+        for text in [
+            "a.{path.x|each}",
+            "a.{query.x|each}",
+            "a.{claims.x|percent|each}",
+            "{claims.x|each}",
+        ] {
+            assert!(text.parse::<Template>().is_err(), "{text}");
+        }
+        let text = "a.{claims.x|each|percent}.b";
+        assert_eq!(text.parse::<Template>().unwrap().to_string(), text);
     }
 }

@@ -19,9 +19,9 @@ use wsgateway_crds::{
     config::{KeySource, Provider},
     report::{FetchFailure, ProviderReport},
 };
+use wsgateway_issuer::{FetchError, Fetched, Fetcher};
 
 use super::{
-    fetch::{Fetched, Fetcher},
     metrics::{AuthMetrics, IssuerMetrics},
     part,
 };
@@ -308,7 +308,7 @@ impl Task {
         // A lookup that comes later may mean a key that this fetch is too early for.
         let asked = self.lookups.lock().count;
         let result = timeout(FETCH_TIMEOUT, self.fetcher.fetch()).await;
-        let result = result.unwrap_or(Err(super::fetch::FetchError::Timeout));
+        let result = result.unwrap_or(Err(FetchError::Timeout));
         let provider = &self.name;
         let failure = result.as_ref().err().map(|error| FetchFailure {
             reason: error.reason().to_owned(),

@@ -25,12 +25,22 @@ struct FetchLabel {
     result: &'static str,
 }
 
+/// What came of a logout token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LogoutLabel {
+    /// Who brought it: `issuer`, or `gateways`, by NATS.
+    from: &'static str,
+    /// `accepted`, `repeated`, or why not.
+    result: &'static str,
+}
+
 /// What is counted of all issuers.
 #[derive(Debug, Clone, Default)]
 pub struct AuthMetrics {
     fetches: Family<FetchLabel, Counter>,
     keys: Family<ProviderLabel, Gauge>,
     loaded: Family<ProviderLabel, Gauge<f64, AtomicU64>>,
+    logouts: Family<LogoutLabel, Counter>,
 }
 
 impl AuthMetrics {
@@ -54,7 +64,19 @@ impl AuthMetrics {
             "When an issuer's keys were loaded last",
             m.loaded,
         );
+        registry.register(
+            "logouts",
+            "Logout tokens, by who brought them and what came of them",
+            m.logouts,
+        );
         metrics
+    }
+
+    /// A logout token came.
+    pub fn logout(&self, from: &'static str, result: &'static str) {
+        self.logouts
+            .get_or_create(&LogoutLabel { from, result })
+            .inc();
     }
 
     pub(super) fn issuer(&self, provider: &str) -> IssuerMetrics {

@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use wsgateway_crds::{
     config::{
         self as file, Access, Authorization, CompressionMode, FromClient, Payload, SlowConsumer,
@@ -12,9 +13,13 @@ use wsgateway_crds::{
 
 use super::{ConfigError, rules};
 use crate::{
+    admission::{AdmissionLimits, ClientAddress},
     auth::{Auth, keyring::Keyring},
     exchange::{QueueId, QueueStatus},
+    frame::decode::CLIENT_HEADER_BYTES_MAX,
+    frame::{encode, header::Opcode},
     outbox::OutboxLimits,
+    rate::Rates,
     session::SessionLimits,
 };
 
@@ -37,6 +42,10 @@ pub struct LiveConfig {
     pub allowed_origins: Vec<OriginPattern>,
     /// Open connections at most.
     pub connections_max: u32,
+    /// What handshakes, addresses and users are held to.
+    pub admission: AdmissionLimits,
+    /// Where the address of a client is found.
+    pub client_address: ClientAddress,
     /// What one outbox may hold.
     pub outbox: OutboxLimits,
     /// What all outboxes and unfinished messages together may hold, in bytes.
@@ -60,10 +69,17 @@ pub struct Route {
     pub payload: Payload,
     /// What it asks of a token, where one is asked for.
     pub authorization: Authorization,
-    /// Whose tokens it believes: without names and leeways, which end no connection. Empty where everyone may connect.
+    /// What publishing asks of a token beside that.
+    pub publish_authorization: Authorization,
+    /// Whose tokens it believes: without what ends no connection: names, leeways, and whether they may end sessions.
+    /// Empty where everyone may connect.
     pub issuers: Vec<file::Provider>,
+    /// The frame that tells a client that its token expires, where clients are told.
+    pub expiry_warning: Option<Bytes>,
     /// What its sessions are held to.
     pub session: SessionLimits,
+    /// What each of its clients may send.
+    pub rates: Rates,
     /// The smallest payload that is compressed for clients that can inflate it, in bytes. `None`: compression is
     /// not agreed on with new clients, and others are sent all as it is.
     pub compress_bytes_min: Option<usize>,
@@ -128,6 +144,7 @@ impl Route {
         self.issuers.is_empty()
             || (!old.issuers.is_empty()
                 && self.authorization == old.authorization
+                && self.publish_authorization == old.publish_authorization
                 && old
                     .issuers
                     .iter()
@@ -138,7 +155,7 @@ impl Route {
 /// The template of a publishing route whose values were taken from the request.
 fn publish_template(from_client: &FromClient) -> Option<&Template> {
     match from_client {
-        FromClient::Publish { subject } if subject.as_pattern().is_none() => Some(subject),
+        FromClient::Publish { subject, .. } if subject.as_pattern().is_none() => Some(subject),
         _ => None,
     }
 }
@@ -156,11 +173,13 @@ impl LiveConfig {
         let file::Live {
             websocket,
             limits,
+            client_address,
             drain,
             auth,
             routes,
         } = live;
         rules::check_websocket(websocket)?;
+        rules::check_limits(limits, client_address, auth.as_ref())?;
         rules::check_auth(auth.as_ref(), websocket, routes)?;
         rules::check_routes(routes)?;
         let session = SessionLimits {
@@ -173,6 +192,12 @@ impl LiveConfig {
             handshake_timeout: websocket.handshake_timeout.get(),
             allowed_origins: websocket.allowed_origins.clone(),
             connections_max: limits.connections,
+            admission: AdmissionLimits {
+                handshakes_per_second: limits.handshakes_per_second,
+                per_address: limits.per_address,
+                per_user: limits.per_user,
+            },
+            client_address: client_address.into(),
             outbox: OutboxLimits {
                 bytes_max: usize::try_from(limits.outbox_bytes.bytes()).unwrap_or(usize::MAX),
                 frames_max: limits.outbox_messages as usize,
@@ -184,7 +209,9 @@ impl LiveConfig {
                 .iter()
                 .map(|r| {
                     let compression = websocket.compression;
-                    Arc::new(route(r, session, compression, auth.as_ref(), queue))
+                    let mut route = route(r, session, compression, auth.as_ref(), queue);
+                    route.rates = rates(&limits.per_connection, &route);
+                    Arc::new(route)
                 })
                 .collect(),
         })
@@ -255,18 +282,50 @@ fn route(
             Access::Token => issuers(auth),
             Access::Anonymous => Vec::new(),
         },
+        publish_authorization: match from_client {
+            FromClient::Publish { authorization, .. } => authorization.clone(),
+            _ => Authorization::default(),
+        },
+        expiry_warning: auth
+            .and_then(|auth| auth.expiry_warning.as_ref())
+            .map(|warning| encode(Opcode::Text, warning.message.as_bytes())),
         session: SessionLimits {
             message_bytes_max,
             ..session
         },
+        rates: Rates::default(),
         compress_bytes_min: compress_bytes_min(own_compression.unwrap_or(compression)),
         publish_fixed: match from_client {
-            FromClient::Publish { subject } => subject.as_pattern().as_ref().map(Pattern::shared),
+            FromClient::Publish { subject, .. } => {
+                subject.as_pattern().as_ref().map(Pattern::shared)
+            }
             _ => None,
         },
         from_client: from_client.clone(),
         subjects,
         queues,
+    }
+}
+
+/// A message of the largest size passes in a burst, since it comes as one.
+fn rates(limits: &file::PerConnection, route: &Route) -> Rates {
+    let file::PerConnection {
+        messages_per_second,
+        bytes_per_second,
+        first_message,
+    } = limits;
+    let has_messages = matches!(
+        route.from_client,
+        FromClient::Echo | FromClient::Publish { .. }
+    );
+    let message_bytes = route.session.message_bytes_max + CLIENT_HEADER_BYTES_MAX as u64;
+    Rates {
+        frames_per_second: *messages_per_second,
+        bytes_per_second: bytes_per_second.bytes(),
+        bytes_burst: bytes_per_second.bytes().max(message_bytes),
+        first_message: first_message
+            .filter(|_| has_messages)
+            .map(value::Duration::get),
     }
 }
 
@@ -284,6 +343,7 @@ fn issuers(auth: Option<&file::Auth>) -> Vec<file::Provider> {
     let issuers = providers.map(|provider| file::Provider {
         name: String::new(),
         leeway: value::Duration::from_secs(0),
+        backchannel_logout: file::BackchannelLogout::Disabled,
         ..provider.clone()
     });
     issuers.collect()

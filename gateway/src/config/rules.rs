@@ -3,7 +3,7 @@
 
 use wsgateway_crds::{
     config::{self as file, Access, FromClient, SourceKind, TokenSource},
-    value::{OriginPattern, Size, Template},
+    value::{Network, OriginPattern, Size, Template},
 };
 
 use super::ConfigError;
@@ -17,6 +17,9 @@ const SERVERS_MAX: usize = 16;
 
 /// The issuers that there may be: a token is compared with them one by one.
 const PROVIDERS_MAX: usize = 8;
+
+/// The longest warning: each connection is sent it, and 1,024 characters may have so many bytes.
+const WARNING_BYTES_MAX: usize = 4_096;
 
 /// The largest message that a route may allow: longer ones would be held in memory whole.
 const MESSAGE_BYTES_MAX: u64 = 1 << 30;
@@ -69,6 +72,30 @@ pub(super) fn check_websocket(websocket: &file::WebSocket) -> Result<(), ConfigE
     Ok(())
 }
 
+pub(super) fn check_limits(
+    limits: &file::Limits,
+    client_address: &file::ClientAddress,
+    auth: Option<&file::Auth>,
+) -> Result<(), ConfigError> {
+    rule(auth.is_some() || limits.per_user.connections == 0, || {
+        "limits.perUser needs auth: without it nobody is known".to_owned()
+    })?;
+    let trusted = client_address.trusted_proxies();
+    let is_connection = matches!(client_address, file::ClientAddress::Connection);
+    rule(is_connection || !trusted.is_empty(), || {
+        "clientAddress.trustedProxies must not be empty".to_owned()
+    })?;
+    rule(!trusted.iter().any(Network::is_everyone), || {
+        "clientAddress.trustedProxies must not hold every address: clients could say whatever address they like"
+            .to_owned()
+    })?;
+    let first_message = limits.per_connection.first_message;
+    rule(
+        first_message.is_none_or(|wait| !wait.get().is_zero()),
+        || "limits.perConnection.firstMessage must be longer than 0s".to_owned(),
+    )
+}
+
 pub(super) fn check_auth(
     auth: Option<&file::Auth>,
     websocket: &file::WebSocket,
@@ -98,6 +125,21 @@ pub(super) fn check_auth(
             format!("auth.providers[{name}].audiences must not be empty")
         })?;
     }
+    rule(
+        auth.logout_subject.is_some() || auth.that_log_out().next().is_none(),
+        || {
+            "auth.logoutSubject must be set where a provider has backchannelLogout: by it the gateways tell each other"
+                .to_owned()
+        },
+    )?;
+    if let Some(file::ExpiryWarning { before, message }) = &auth.expiry_warning {
+        rule(!before.get().is_zero(), || {
+            "auth.expiryWarning.before must be longer than 0s".to_owned()
+        })?;
+        rule((1..=WARNING_BYTES_MAX).contains(&message.len()), || {
+            format!("auth.expiryWarning.message must have 1 to {WARNING_BYTES_MAX} bytes")
+        })?;
+    }
     rule(!auth.token_sources.is_empty(), || {
         "auth.tokenSources must not be empty".to_owned()
     })?;
@@ -121,6 +163,7 @@ fn check_open(routes: &[file::Route]) -> Result<(), ConfigError> {
         rule(route.authorization.is_default(), || {
             format!("routes[{}].authorization needs auth", route.name)
         })?;
+        check_publish(route, "needs auth")?;
         check_no_claims(route, "there is no auth")?;
     }
     Ok(())
@@ -134,6 +177,14 @@ fn check_access(route: &file::Route) -> Result<(), ConfigError> {
         groups,
         scopes,
     } = &route.authorization;
+    if let FromClient::Publish { authorization, .. } = &route.from_client {
+        rule(authorization.access == Access::Token, || {
+            format!(
+                "routes[{}].fromClient.authorization.access must be Token",
+                route.name
+            )
+        })?;
+    }
     if *access == Access::Token {
         return Ok(());
     }
@@ -146,12 +197,23 @@ fn check_access(route: &file::Route) -> Result<(), ConfigError> {
             )
         },
     )?;
+    check_publish(route, "needs a route that asks for a token")?;
     check_no_claims(route, "the route asks for no token")
+}
+
+/// Nobody lacks for publishing what nobody can have.
+fn check_publish(route: &file::Route, why: &str) -> Result<(), ConfigError> {
+    let FromClient::Publish { authorization, .. } = &route.from_client else {
+        return Ok(());
+    };
+    rule(authorization.is_default(), || {
+        format!("routes[{}].fromClient.authorization {why}", route.name)
+    })
 }
 
 fn check_no_claims(route: &file::Route, why: &str) -> Result<(), ConfigError> {
     let published = match &route.from_client {
-        FromClient::Publish { subject } => Some(subject),
+        FromClient::Publish { subject, .. } => Some(subject),
         _ => None,
     };
     let sources = route
@@ -193,9 +255,12 @@ pub(super) fn check_routes(routes: &[file::Route]) -> Result<(), ConfigError> {
         rule(size <= MESSAGE_BYTES_MAX, || {
             format!("routes[{name}].maxMessageSize must be at most {MESSAGE_BYTES_MAX} bytes")
         })?;
-        if let FromClient::Publish { subject } = &route.from_client {
+        if let FromClient::Publish { subject, .. } = &route.from_client {
             rule(!subject.has_wildcard(), || {
                 format!("routes[{name}].fromClient.subject: `{subject}` may not hold a wildcard")
+            })?;
+            rule(!subject.has_each(), || {
+                format!("routes[{name}].fromClient.subject: `{subject}` may not hold |each")
             })?;
             check_template(route, subject)?;
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The longest header of a client's frame: two bytes, a 64-bit length and a mask.
-const CLIENT_HEADER_BYTES_MAX: usize = 14;
+pub const CLIENT_HEADER_BYTES_MAX: usize = 14;
 
 /// Reads frames of one connection.
 #[derive(Debug, Default)]
@@ -61,6 +61,8 @@ pub enum Item<'a> {
     Pong(Payload<'a>),
     /// The client's close frame.
     Close(Payload<'a>),
+    /// A part of a message that is not its last.
+    Fragment,
 }
 
 /// What is wrong with a client's bytes.
@@ -346,7 +348,7 @@ impl Partial {
             }));
         }
         if !header.fin {
-            return Ok(Progress::FrameDone);
+            return Ok(Progress::Item(Item::Fragment));
         }
         match self.message.take() {
             None => Ok(Progress::FrameDone),

@@ -1,7 +1,13 @@
 //! From a TCP connection to a WebSocket: hyper reads the head and writes the answer.
 
 use std::{
-    cell::RefCell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -18,9 +24,15 @@ use tokio::{
 use super::{
     Shard,
     head::{self, HEAD_BYTES_MAX, Rewound},
+    peer,
 };
 use crate::{
+    admission::{
+        AdmissionRefusal, Arrival,
+        proxy_protocol::{self, ProxyHeaderError},
+    },
     exchange::ToNats,
+    logout,
     metrics::{ReasonLabel, ResultLabel},
     probe,
     stream::{HandshakeError, Stream, TlsStream},
@@ -42,10 +54,24 @@ const ACCEPTS_PER_TURN: usize = 512;
 /// How long accepting rests when there is no descriptor left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// How many clients are heard out that are refused already, so that they hear why. Who says nothing waits for its
+/// head's deadline; the next ones are dropped.
+const REFUSED_MAX: usize = 256;
+
+/// What handshakes wait for.
+#[derive(Debug)]
+struct Turns {
+    answers: Semaphore,
+    refused: Semaphore,
+}
+
 /// Accepts until the shard drains.
 pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
-    let answers = Rc::new(Semaphore::new(ANSWERS_MAX));
+    let turns = Rc::new(Turns {
+        answers: Semaphore::new(ANSWERS_MAX),
+        refused: Semaphore::new(REFUSED_MAX),
+    });
     let draining = shard.draining.clone();
     loop {
         for _ in 0..ACCEPTS_PER_TURN {
@@ -59,10 +85,10 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
                 next = unconstrained(next) => next,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let (shard, answers) = (shard.clone(), answers.clone());
+                Ok((stream, peer)) => {
+                    let (shard, turns) = (shard.clone(), turns.clone());
                     spawn_local(async move {
-                        shake_hands(&shard, stream, &answers).await;
+                        shake_hands(&shard, stream, peer.ip(), &turns).await;
                         drop(place);
                     });
                 }
@@ -78,25 +104,38 @@ pub(super) async fn run(shard: Rc<Shard>, listener: TcpListener) {
 }
 
 /// Reads a request, answers it, and opens the connection where the answer is 101.
-async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) {
+async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, peer: IpAddr, turns: &Turns) {
     let limit = shard.state.borrow().live.handshake_timeout;
     let handshake = async {
+        let Some(peer) = peer::find(shard, &stream, peer).await? else {
+            return Ok(None);
+        };
+        let arrival = arrive(shard, peer);
+        let _heard_out = match arrival.refusal() {
+            // TLS costs more than whoever is refused is worth.
+            Some(refusal) if shard.tls.is_some() => return Err(refusal.clone().into()),
+            Some(refusal) => Some(turns.refused.try_acquire().map_err(|_| refusal.clone())?),
+            None => None,
+        };
         let Some(mut stream) = secured(shard, stream).await? else {
             return Ok(None);
         };
         let Some(head) = head::read(shard, &mut stream).await? else {
             return Ok(None);
         };
-        let _place = answers.acquire().await;
+        if proxy_protocol::begins(&head) {
+            return Err(ProxyHeaderError::Untrusted.into());
+        }
+        let _place = turns.answers.acquire().await;
         // Apart, so that who waits for its head is small.
-        Box::pin(hand_over(shard, Rewound::new(head, stream))).await
+        Box::pin(hand_over(shard, arrival, Rewound::new(head, stream))).await
     };
     let refusal = match timeout(limit, handshake).await {
         Ok(Ok(None)) => return,
         Ok(Ok(Some((stream, leftover, opening)))) => {
             match opening {
                 Opening::Connection(accepted, hold) => {
-                    shard.open(stream, leftover, accepted);
+                    shard.open(stream, leftover, *accepted);
                     drop(hold);
                 }
                 Opening::Probe => {
@@ -106,15 +145,20 @@ async fn shake_hands(shard: &Rc<Shard>, stream: TcpStream, answers: &Semaphore) 
             return;
         }
         Ok(Err(error)) => {
-            let error: &(dyn std::error::Error + 'static) = error.as_ref();
-            tracing::debug!(error, "a handshake broke off");
-            let of_tls = error.downcast_ref::<HandshakeError>();
-            of_tls.map_or("BrokenHead", HandshakeError::reason)
+            let cause: &(dyn std::error::Error + 'static) = error.as_ref();
+            tracing::debug!(error = cause, "a handshake broke off");
+            reason_of(&error)
         }
         Err(_elapsed) => "HandshakeTimeout",
     };
     let label = ReasonLabel { reason: refusal };
     shard.metrics.refused.get_or_create(&label).inc();
+}
+
+/// A client whose request is awaited.
+fn arrive(shard: &Shard, peer: IpAddr) -> Arrival {
+    let live = &shard.state.borrow().live;
+    Arrival::new(peer, &shard.gate.admissions, live, shard.epoch.elapsed())
 }
 
 /// The stream that heads come from: with TLS, once that is agreed on. None where the client leaves without a word.
@@ -132,14 +176,25 @@ async fn secured(shard: &Shard, tcp: TcpStream) -> anyhow::Result<Option<Stream>
     }
 }
 
+fn reason_of(error: &anyhow::Error) -> &'static str {
+    let of_proxy = error.downcast_ref().map(ProxyHeaderError::reason);
+    let of_tls = || error.downcast_ref().map(HandshakeError::reason);
+    let of_admission = || error.downcast_ref().map(AdmissionRefusal::reason);
+    let reason = of_proxy.or_else(of_tls).or_else(of_admission);
+    reason.unwrap_or("BrokenHead")
+}
+
 /// hyper reads the head and writes the answer. Returns the stream with what came behind the head, where something is
 /// opened on it.
 async fn hand_over(
     shard: &Rc<Shard>,
+    arrival: Arrival,
     stream: Rewound,
 ) -> anyhow::Result<Option<(Stream, Vec<u8>, Opening)>> {
     let opening = RefCell::new(None);
-    let service = service_fn(|request| answer(shard, request, &opening));
+    // There is one request on a connection: whatever is answered, it ends or becomes something else.
+    let arrival = Cell::new(Some(arrival));
+    let service = service_fn(|request| answer(shard, arrival.take(), request, &opening));
     // The connection is taken back from hyper instead of upgraded by it: that way nothing of hyper's
     // outlives the handshake, neither its read buffer nor a channel.
     let parts = http1::Builder::new()
@@ -154,13 +209,18 @@ async fn hand_over(
 }
 
 /// What is opened once the answer is out.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for a moment, and is a connection nearly always"
+)]
 enum Opening {
-    Connection(Accepted, Hold),
+    Connection(Box<Accepted>, Hold),
     Probe,
 }
 
 async fn answer(
     shard: &Rc<Shard>,
+    arrival: Option<Arrival>,
     request: Request<Incoming>,
     opening: &RefCell<Option<Opening>>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -171,8 +231,18 @@ async fn answer(
         connections_max: shard.connections_max.min(live.connections_max as usize),
         nats_connected: shard.nats.is_connected(),
         age: shard.epoch.elapsed(),
+        logouts: &shard.logouts,
     };
-    Ok(match accept(&request, conditions).await {
+    if let Some(provider) = logout::provider(&live, request.uri().path()) {
+        let provider = provider.to_owned();
+        let (logouts, age) = (&shard.logouts, conditions.age);
+        return Ok(logout::answer(logouts, &live, &provider, request, age).await);
+    }
+    let accepted = match arrival {
+        Some(arrival) => accept(&request, arrival, conditions).await,
+        None => Err(Refusal::Malformed("there is one request on a connection")),
+    };
+    Ok(match accepted {
         Ok((Entry::Connection(accepted), response)) => {
             let hold = Hold::new(shard, &accepted.patterns);
             hold.until_known().await;

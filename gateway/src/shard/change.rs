@@ -28,6 +28,7 @@ impl Shard {
     pub(super) fn reload(self: &Rc<Self>, live: Arc<LiveConfig>) {
         let mut leaving = Vec::new();
         let mut timed_anew = Vec::new();
+        let mut metered_anew = Vec::new();
         let now = self.now();
         let mut state = self.state.borrow_mut();
         if live.allowed_origins != state.live.allowed_origins {
@@ -46,6 +47,9 @@ impl Shard {
                 Some(new) if new.continues(&route.config) => {
                     if new.session != route.config.session {
                         timed_anew.push(at);
+                    }
+                    if new.rates != route.config.rates {
+                        metered_anew.push(at);
                     }
                     route.config = new.clone();
                 }
@@ -69,15 +73,14 @@ impl Shard {
         }
         state.outbox = live.outbox;
         state.live = live;
-        let timed_anew: Vec<_> = state
-            .connections
-            .iter()
-            .filter(|(_, connection)| timed_anew.contains(&usize::from(connection.route)))
-            .map(|(slot, connection)| connection.key(slot as u32))
-            .collect();
-        for key in timed_anew {
+        for key in state.keys_of(&timed_anew) {
             state.with(self, key, now, |connection, around| {
                 connection.handle_new_limits(around);
+            });
+        }
+        for key in state.keys_of(&metered_anew) {
+            state.with(self, key, now, |connection, around| {
+                connection.handle_new_rates(around);
             });
         }
         drop(state);
@@ -134,6 +137,13 @@ impl Shard {
 }
 
 impl State {
+    /// The connections to routes, by index.
+    fn keys_of(&self, routes: &[usize]) -> Vec<ConnectionKey> {
+        let connections = self.connections.iter();
+        let of_those = connections.filter(|(_, c)| routes.contains(&usize::from(c.route)));
+        of_those.map(|(slot, c)| c.key(slot as u32)).collect()
+    }
+
     /// Why a connection to a route, by index, is to be closed at once: the configuration may have changed since its
     /// request was looked at.
     pub(super) fn outdated(

@@ -38,8 +38,14 @@ impl Connection {
             &mut around.codec.inflater,
             around.now,
         ) {
+            let is_costly =
+                matches!(&event, Event::Message(_, payload) if payload.was_compressed());
+            if !self.meter_frame(&event, around) {
+                continue;
+            }
             match event {
                 Event::Message(kind, payload) => self.handle_message(kind, payload, around),
+                Event::Fragment => {}
                 Event::Pong(payload) => self.handle_receipt(payload.as_slice(), around),
                 Event::Answer(bytes) => {
                     self.outbox
@@ -53,6 +59,11 @@ impl Connection {
             }
             if let Some(stalled) = self.extras.as_mut().and_then(|e| e.stalled.as_mut()) {
                 stalled.rest = input.to_vec();
+                return;
+            }
+            let is_over = around.turn.is_over() || is_costly && around.turn.is_late();
+            if is_over && !input.is_empty() {
+                self.wait_for_turn(input);
                 return;
             }
         }
@@ -71,6 +82,9 @@ impl Connection {
                 let bytes = self.echo_frame(kind, payload, around);
                 self.echo(frame(bytes, around.now, FrameClass::Ordered), around);
             }
+            FromClient::Publish { .. } if self.may_not_publish() => {
+                self.close(CloseCause::PublishDenied, "", around.now);
+            }
             FromClient::Publish { .. } => {
                 let subject = self
                     .extras
@@ -83,6 +97,12 @@ impl Connection {
             FromClient::Discard => {}
             FromClient::Reject => self.close(CloseCause::MessageRejected, "", around.now),
         }
+    }
+
+    fn may_not_publish(&self) -> bool {
+        self.extras
+            .as_ref()
+            .is_some_and(|extras| extras.may_not_publish)
     }
 
     /// A message as it goes back: compressed where it came so, else where compressing it pays.
@@ -112,7 +132,7 @@ impl Connection {
                 around.counts.sent += 1;
                 around.counts.sent_bytes += echo.bytes.len() as u64;
             }
-            Err(Full) => self.stall(Stall::Echo(echo)),
+            Err(Full) => self.stall(Stall::Echo(echo), around),
         }
     }
 
@@ -120,7 +140,7 @@ impl Connection {
         match around.nats.try_publish(subject, payload) {
             Ok(()) => {}
             Err(PublishError::Full(subject, payload)) => {
-                self.stall(Stall::Publish(subject, payload));
+                self.stall(Stall::Publish(subject, payload), around);
             }
             Err(PublishError::TooLarge) => self.close(CloseCause::MessageTooBig, "", around.now),
             Err(PublishError::Disconnected) => {
@@ -129,7 +149,10 @@ impl Connection {
         }
     }
 
-    fn stall(&mut self, what: Stall) {
+    fn stall(&mut self, what: Stall, around: &Surroundings<'_>) {
+        if let Some(meter) = self.meter() {
+            meter.pause(&around.route.rates, around.now);
+        }
         let extras = self.extras.get_or_insert_default();
         extras.stalled = Some(Stalled {
             what,
@@ -175,6 +198,9 @@ impl Connection {
         let Some(Stalled { what, mut rest }) = extras.stalled.take() else {
             return;
         };
+        if let Some(meter) = self.meter() {
+            meter.resume(&around.route.rates, around.now);
+        }
         if self.session.is_open() {
             match what {
                 Stall::Echo(echo) => self.echo(echo, around),

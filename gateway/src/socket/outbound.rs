@@ -44,6 +44,9 @@ impl Connection {
     /// Queues the ping whose pong acknowledges all messages of a queue up to a counter.
     pub fn ask_receipt(&mut self, queue: QueueId, counter: u32, now: Tick) {
         if self.is_open() {
+            if let Some(meter) = self.meter() {
+                meter.expect_pong();
+            }
             let bytes = encode(Opcode::Ping, receipt(queue, counter).as_bytes());
             self.outbox
                 .push_unlimited(frame(bytes, now, FrameClass::Ordered));

@@ -6,8 +6,8 @@ use wsgateway_auth::KeySet;
 use wsgateway_crds::{
     config::{self, KeySource},
     v1alpha1::{
-        self, Access, CaRef, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef, Oidc, OnExpiry,
-        ProviderType, SecretKeyRef, TokenSourceType,
+        self, Access, BackchannelLogout, CaRef, CookieSource, Hmac, HmacAlgorithm, Jwks, KeysRef,
+        Oidc, OnExpiry, ProviderType, PublishAuthorization, SecretKeyRef, TokenSourceType,
     },
     value::Duration,
 };
@@ -24,16 +24,28 @@ const LEEWAY: RangeInclusive<Duration> = Duration::from_secs(0)..=Duration::from
 /// How long before its token expires a connection may end.
 const JITTER: RangeInclusive<Duration> = Duration::from_secs(0)..=Duration::from_secs(3_600);
 
+/// How long before its connection ends a client may be told. Connections are looked at once a second.
+const WARN_BEFORE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
+
+/// What it is told where nothing else is asked for.
+const WARNING: &str = r#"{"type":"token-expiring"}"#;
+
 /// The part `auth` of a worker's configuration, and the files that it names. They have no directory yet.
 pub(super) fn auth(
     spec: v1alpha1::Auth,
+    logout_subject: &str,
     findings: &mut Findings<'_>,
 ) -> Option<(config::Auth, Vec<SecretFile>)> {
     let v1alpha1::Auth {
         token_sources,
         providers,
-        on_expiry: OnExpiry { jitter },
+        on_expiry,
     } = spec;
+    let OnExpiry {
+        jitter,
+        warn_before,
+        warning,
+    } = on_expiry;
     let mut files = Vec::new();
     let providers: Vec<_> = providers
         .into_iter()
@@ -49,11 +61,26 @@ pub(super) fn auth(
         .collect();
     check_issuers(&providers, findings);
     let jitter = findings.duration("spec.auth.onExpiry.jitter", &jitter, &JITTER);
-    let auth = config::Auth {
+    let expiry_warning = warn_before
+        .map(|before| {
+            let before = findings.duration("spec.auth.onExpiry.warnBefore", &before, &WARN_BEFORE);
+            let message = warning.unwrap_or_else(|| WARNING.to_owned());
+            before
+                .map(|before| config::ExpiryWarning { before, message })
+                .ok_or(())
+        })
+        .transpose();
+    let mut auth = config::Auth {
         token_sources: token_sources.into_iter().map(token_source).collect(),
         providers: providers.into_iter().collect::<Option<_>>()?,
         expiry_jitter: jitter?,
+        expiry_warning: expiry_warning.ok()?,
+        logout_subject: None,
     };
+    if auth.that_log_out().next().is_some() {
+        // A name that makes no subject makes no object either, and is refused by its own sentence.
+        auth.logout_subject = logout_subject.parse().ok();
+    }
     Some((auth, files))
 }
 
@@ -104,6 +131,7 @@ fn provider(
         provider: &name,
         files,
     };
+    let mut backchannel_logout = config::BackchannelLogout::Disabled;
     let (issuer, audiences, authorized_parties, leeway, keys, at) = match (type_, oidc, jwks, hmac)
     {
         (ProviderType::OIDC, Some(oidc), _, _) => {
@@ -114,7 +142,12 @@ fn provider(
                 authorized_parties,
                 leeway,
                 ca_ref,
+                backchannel_logout: logout,
             } = oidc;
+            backchannel_logout = match logout {
+                BackchannelLogout::Disabled => config::BackchannelLogout::Disabled,
+                BackchannelLogout::Enabled => config::BackchannelLogout::Enabled,
+            };
             let keys = ca_file(&at, ca_ref, &mut files, findings)
                 .map(|ca_file| KeySource::Discovery { ca_file });
             (issuer, audiences, authorized_parties, leeway, keys, at)
@@ -161,6 +194,7 @@ fn provider(
         authorized_parties,
         leeway: leeway?,
         keys: keys?,
+        backchannel_logout,
     })
 }
 
@@ -268,4 +302,24 @@ pub(super) fn authorization(
         groups,
         scopes,
     })
+}
+
+/// What publishing asks of a token beside what the route does.
+pub(super) fn publish_authorization(
+    at: &str,
+    spec: PublishAuthorization,
+    findings: &mut Findings<'_>,
+) -> Option<config::Authorization> {
+    let PublishAuthorization {
+        any_role,
+        groups,
+        scopes,
+    } = spec;
+    let spec = v1alpha1::Authorization {
+        access: Access::Token,
+        any_role,
+        groups,
+        scopes,
+    };
+    authorization(at, spec, findings)
 }

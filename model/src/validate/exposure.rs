@@ -3,6 +3,9 @@
 use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
+    config::ClientAddress,
+    config::{Auth, Live},
+    report::LOGOUT_PATH,
     v1alpha1::{
         self, CertManagerTls, ExposureType, IssuerRef, SecretTls, SelfSignedTls, SizeText, TlsType,
     },
@@ -15,7 +18,7 @@ use wsgateway_nginx_ingress::{
     value::{LocationPath, NginxDuration, NginxSize, ObjectName},
 };
 
-use super::{findings::Findings, nats::certificate, pods};
+use super::{admission, findings::Findings, nats::certificate, pods};
 use crate::gateway::{Entrance, Tls};
 
 /// What `spec.exposure` comes to.
@@ -24,6 +27,7 @@ pub(super) struct Exposed {
     pub(super) tls: Tls,
     pub(super) entrance: Entrance,
     pub(super) controller: Option<String>,
+    pub(super) client_address: ClientAddress,
 }
 
 /// How long a certificate lasts. Apple's systems refuse those of more than 825 days, whoever signed them.
@@ -51,6 +55,7 @@ pub(super) fn exposure(
         client_body_buffer_size,
         affinity,
         upstream,
+        client_address,
         status,
         controller,
         ingress,
@@ -77,6 +82,7 @@ pub(super) fn exposure(
     );
     let status_path = findings.parse("spec.exposure.status.path", &path, "InvalidPath");
     let allow = findings.parse_all("spec.exposure.status.allow", &allow, "InvalidNetwork");
+    let client_address = admission::client_address(client_address, findings);
     let tls = tls_of(tls, findings);
     let tls_secret = match &tls {
         Some(Tls::SelfSigned { .. } | Tls::CertManager { .. }) => {
@@ -126,7 +132,14 @@ pub(super) fn exposure(
         tls: tls?,
         entrance: entrance?,
         controller,
+        client_address: client_address?,
     })
+}
+
+/// Where issuers send logout tokens: behind the routes, which come first wherever one path is shown.
+pub(super) fn logout_paths(live: &Live) -> impl Iterator<Item = LocationPath> {
+    let issuers = live.auth.iter().flat_map(Auth::that_log_out);
+    issuers.filter_map(|issuer| LocationPath::new(&format!("{LOGOUT_PATH}{}", issuer.name)).ok())
 }
 
 fn ingress(spec: v1alpha1::Ingress, findings: &mut Findings<'_>) -> Option<Entrance> {

@@ -3,17 +3,18 @@
 use std::ops::RangeInclusive;
 
 use wsgateway_crds::{
-    config::{self, Auth, Live, Route},
+    config::{self, Auth, ClientAddress, Live, Route},
     v1alpha1::{
         Compression, CompressionMode, Drain, Limits, Outbox, RetryAfter, Rollout, WebSocket,
     },
     value::{Duration, Size},
 };
 
-use super::findings::Findings;
+use super::{admission, findings::Findings};
 
 /// Periods and deadlines of a connection. Shorter ones would cost more than they find; longer ones find nothing.
-const WAIT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
+pub(super) const WAIT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(86_400);
 
 /// How long a request head may take: long enough for a slow phone, too short to hold a socket for free.
 const HANDSHAKE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
@@ -52,6 +53,8 @@ pub(super) fn live(
     Some(Live {
         websocket: websocket?,
         limits: limits?,
+        // What exposes the gateways says it.
+        client_address: ClientAddress::default(),
         drain: drain?,
         auth,
         routes: routes?,
@@ -114,6 +117,10 @@ pub(super) fn compression(
 fn limits(spec: Limits, findings: &mut Findings<'_>) -> Option<config::Limits> {
     let Limits {
         connections_per_pod,
+        handshakes_per_second,
+        per_address,
+        per_user,
+        per_connection,
         outbox,
         bytes_per_pod,
     } = spec;
@@ -133,8 +140,13 @@ fn limits(spec: Limits, findings: &mut Findings<'_>) -> Option<config::Limits> {
                 .ok_or(())
         })
         .transpose();
+    let per_connection = admission::per_connection(per_connection, findings);
     Some(config::Limits {
         connections: connections_per_pod,
+        handshakes_per_second,
+        per_address: admission::per_address(per_address),
+        per_user: admission::per_user(per_user),
+        per_connection: per_connection?,
         outbox_bytes: outbox_bytes?,
         outbox_messages: messages_per_connection,
         total_bytes: total_bytes.ok()?,

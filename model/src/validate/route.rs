@@ -133,10 +133,19 @@ fn from_client_of(
         (FromClientType::Echo, _) => Some(FromClient::Echo),
         (FromClientType::Discard, _) => Some(FromClient::Discard),
         (FromClientType::Reject, _) => Some(FromClient::Reject),
-        (FromClientType::Publish, Some(Publish { subject })) => {
-            let at = format!("{at}.publish.subject");
-            template(&at, &subject, request, findings)
-                .map(|subject| FromClient::Publish { subject })
+        (FromClientType::Publish, Some(publish)) => {
+            let Publish {
+                subject,
+                authorization,
+            } = publish;
+            let at = format!("{at}.publish");
+            let authorization = authorization.unwrap_or_default();
+            let authorization = super::auth::publish_authorization(&at, authorization, findings);
+            let subject = template(&format!("{at}.subject"), &subject, request, findings);
+            Some(FromClient::Publish {
+                subject: subject?,
+                authorization: authorization?,
+            })
         }
         (FromClientType::Publish, None) => missing(at, "publish", findings),
     }

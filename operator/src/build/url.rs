@@ -11,7 +11,9 @@ use super::names;
 /// None where no host is named, or none that is a single one: then nobody knows it from here.
 pub fn url(gateway: &Gateway) -> Option<String> {
     let exposure = &gateway.exposure;
-    let path = exposure.paths.iter().find(|path| path.is_literal())?;
+    let mut routes = gateway.live.routes.iter();
+    let path = routes.find(|route| route.path.params().next().is_none());
+    let path = &path?.path;
     let scheme = if gateway.tls == Tls::None {
         "ws"
     } else {

@@ -82,6 +82,9 @@ fn every_gateway_asks_for_the_objects_of_its_golden() {
     check("pod-template", behind(Front::Service));
     check("secure-nats", behind(Front::Service));
     check("auth", serving(prometheus, behind(Front::Service)));
+    check("limits", site());
+    check("client-address", behind(Front::Service));
+    check("hidden-addresses", behind(Front::Service));
     let files = fs::read_dir(goldens())
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -1,4 +1,5 @@
-//! The only IO of authentication: an issuer's keys, from its address or from a file.
+//! The only IO of authentication: an issuer's keys, from its address or from a file. The gateway asks by it, and
+//! `wsgw simulate`, which so finds what the gateway would.
 
 use std::{
     io,
@@ -38,53 +39,73 @@ const FILE_BYTES_MAX: usize = KEY_SET_BYTES_MAX;
 
 /// Keys, and how long they may be kept.
 #[derive(Debug)]
-pub(super) struct Fetched {
-    pub(super) keys: KeySet,
-    pub(super) max_age: Option<Duration>,
+pub struct Fetched {
+    /// The keys.
+    pub keys: KeySet,
+    /// How long the answer says that they hold.
+    pub max_age: Option<Duration>,
 }
 
 /// Why keys could not be had.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub enum FetchError {
+    /// It takes too long. Who asks has the clock.
     #[error("no answer in time")]
     Timeout,
+    /// An address is malformed.
     #[error("`{0}` is no address that begins with https:// or http://")]
     Address(String),
+    /// Nobody listens.
     #[error("cannot connect to {0}")]
     Connect(String, #[source] io::Error),
+    /// There is no TLS, or none that is trusted.
     #[error("no TLS connection to {0}")]
     Tls(String, #[source] io::Error),
+    /// TLS needs a name or address.
     #[error("`{0}` is no name of a server")]
     ServerName(String, #[source] InvalidDnsNameError),
+    /// A file holds no certificates.
     #[error("there are no certificates to trust in {0}")]
     Roots(PathBuf),
+    /// Nor does the system.
     #[error("the system has no certificates to trust")]
     NoSystemRoots,
+    /// What answers speaks no HTTP.
     #[error("no HTTP from {0}")]
     Http(String, #[source] hyper::Error),
+    /// It answers with an error.
     #[error("{0} answers {1}")]
     Status(String, StatusCode),
+    /// The answer does not come whole.
     #[error("the answer of {0} is broken off or too long")]
     Body(String),
+    /// It does not say where the keys are.
     #[error("{0} is no discovery document")]
     Discovery(String),
+    /// It is the document of somebody else.
     #[error("{url} is of issuer `{found}`, not of `{wanted}`")]
     IssuerMismatch {
+        /// Where.
         url: String,
+        /// Of whom.
         found: String,
+        /// Who was asked for.
         wanted: String,
     },
+    /// The keys would come without TLS, though the issuer has it.
     #[error("the issuer has TLS, but its keys are at {0}")]
     Downgrade(String),
+    /// A file cannot be read.
     #[error("cannot read {0}")]
     File(PathBuf, #[source] io::Error),
+    /// What comes holds no keys.
     #[error(transparent)]
     Keys(#[from] KeySetError),
 }
 
 impl FetchError {
     /// A stable name.
-    pub(super) fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout => "Timeout",
             Self::Address(_) | Self::ServerName(..) => "InvalidAddress",
@@ -104,13 +125,14 @@ impl FetchError {
 
 /// Fetches the keys of an issuer.
 #[derive(Debug)]
-pub(super) struct Fetcher {
+pub struct Fetcher {
     issuer: String,
     source: KeySource,
 }
 
 impl Fetcher {
-    pub(super) fn new(issuer: &str, source: &KeySource) -> Self {
+    /// Of an issuer, whose keys come from there.
+    pub fn new(issuer: &str, source: &KeySource) -> Self {
         Self {
             issuer: issuer.to_owned(),
             source: source.clone(),
@@ -118,12 +140,15 @@ impl Fetcher {
     }
 
     /// Whether it costs nobody anything.
-    pub(super) fn is_file(&self) -> bool {
+    pub fn is_file(&self) -> bool {
         matches!(self.source, KeySource::File { .. } | KeySource::Hmac { .. })
     }
 
     /// Fetches them once.
-    pub(super) async fn fetch(&self) -> Result<Fetched, FetchError> {
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub async fn fetch(&self) -> Result<Fetched, FetchError> {
         let kept = |keys| Fetched {
             keys,
             max_age: None,
