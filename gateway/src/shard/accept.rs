@@ -166,10 +166,11 @@ async fn secured(shard: &Shard, tcp: TcpStream) -> anyhow::Result<Option<Stream>
     let Some(tls) = &shard.tls else {
         return Ok(Some(Stream::Plain(tcp)));
     };
+    // Who says nothing costs no more than without TLS.
+    tcp.readable().await?;
     let config = tls.certificates.current();
-    let mut stream = Box::new(TlsStream::new(tcp, config, tls.scratch.clone())?);
-    match stream.shake_hands().await {
-        Ok(()) => Ok(Some(Stream::Tls(stream))),
+    match Box::pin(TlsStream::accept(tcp, config, tls.scratch.clone())).await {
+        Ok(stream) => Ok(Some(Stream::Tls(stream))),
         Err(HandshakeError::Left) => Ok(None),
         Err(error) => Err(error.into()),
     }

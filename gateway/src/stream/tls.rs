@@ -86,46 +86,41 @@ pub struct TlsStream {
 }
 
 impl TlsStream {
-    /// A stream whose handshake is about to begin.
+    /// Has the handshake with a client. It takes as long as the client does.
     ///
     /// # Errors
-    /// When there is no randomness.
-    pub fn new(
+    /// When no TLS connection comes about.
+    pub async fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
         scratch: Rc<RefCell<Scratch>>,
-    ) -> io::Result<Self> {
-        Ok(Self {
+    ) -> Result<Box<Self>, HandshakeError> {
+        let mut first = [0];
+        match tcp.peek(&mut first).await {
+            Ok(0) => return Err(HandshakeError::Left),
+            Ok(_) if first[0].is_ascii_uppercase() => {
+                // Read, or closing would take back the answer.
+                let _ = tcp.try_read(&mut scratch.borrow_mut().input);
+                let _ = tcp.try_write(PLAIN_HTTP);
+                return Err(HandshakeError::PlainHttp);
+            }
+            Ok(_) => {}
+            Err(error) => return Err(HandshakeError::Failed(error)),
+        }
+        let records = Records::new(config)
+            .map_err(|error| HandshakeError::Failed(io::Error::other(error)))?;
+        let mut stream = Box::new(Self {
             tcp,
-            records: Records::new(config).map_err(io::Error::other)?,
+            records,
             scratch,
             content: Vec::new(),
             pending: Vec::new(),
             pending_since: None,
             has_ended: false,
             has_said_end: false,
-        })
-    }
-
-    /// The handshake. It takes as long as the client does.
-    ///
-    /// # Errors
-    /// When no TLS connection comes about.
-    pub async fn shake_hands(&mut self) -> Result<(), HandshakeError> {
-        let mut first = [0];
-        self.tcp.readable().await.map_err(HandshakeError::Failed)?;
-        match self.tcp.peek(&mut first).await {
-            Ok(0) => return Err(HandshakeError::Left),
-            Ok(_) if first[0].is_ascii_uppercase() => {
-                // Read, or closing would take back the answer.
-                let _ = self.tcp.try_read(&mut self.scratch.borrow_mut().input);
-                let _ = self.tcp.try_write(PLAIN_HTTP);
-                return Err(HandshakeError::PlainHttp);
-            }
-            Ok(_) => {}
-            Err(error) => return Err(HandshakeError::Failed(error)),
-        }
-        self.agree().await.map_err(HandshakeError::Failed)
+        });
+        stream.agree().await.map_err(HandshakeError::Failed)?;
+        Ok(stream)
     }
 
     async fn agree(&mut self) -> io::Result<()> {

@@ -3,7 +3,8 @@
 use super::*;
 
 /// Where the gateway registers its series and names their reasons.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
+    include_str!("../../../gateway/src/admission.rs"),
     include_str!("../../../auth/src/token.rs"),
     include_str!("../../../gateway/src/auth/metrics.rs"),
     include_str!("../../../gateway/src/tls.rs"),

@@ -251,9 +251,8 @@ async fn streams() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {
     };
     let accept = async {
         let (tcp, _) = listener.accept().await.unwrap();
-        let mut stream = TlsStream::new(tcp, server, Rc::default()).unwrap();
-        stream.shake_hands().await.unwrap();
-        Stream::Tls(Box::new(stream))
+        let accepted = TlsStream::accept(tcp, server, Rc::default()).await;
+        Stream::Tls(accepted.unwrap())
     };
     tokio::join!(accept, connect)
 }
@@ -321,10 +320,8 @@ async fn who_speaks_http_is_told_in_http() {
         .await
         .unwrap();
     let (tcp, _) = listener.accept().await.unwrap();
-    let mut stream = TlsStream::new(tcp, server, Rc::default()).unwrap();
-    let refused = stream.shake_hands().await.unwrap_err();
-    assert_eq!(refused.reason(), "PlainHttp");
-    drop(stream);
+    let refused = TlsStream::accept(tcp, server, Rc::default()).await;
+    assert_eq!(refused.unwrap_err().reason(), "PlainHttp");
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

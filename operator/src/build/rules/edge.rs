@@ -72,6 +72,17 @@ const TLS: [Alert; 2] = [
     },
 ];
 
+const LIMITS: Alert = Alert {
+    name: "WsGatewayLimitsReached",
+    expression: "sum by (reason) (rate(wsgateway_handshakes_refused_total{$of,reason=~\"TooManyHandshakes|TooManyFromAddress|TooManyForUser\"}[10m])) > 0.1",
+    lasting: "10m",
+    severity: WARNING,
+    summary: "Clients are refused by a limit",
+    description: "{{ $value | humanize }} handshakes a second are answered 429 ({{ $labels.reason }}). Either somebody floods the \
+                  gateways, and the limit does its work, or it is too low: see spec.limits.handshakesPerSecond, perAddress and \
+                  perUser. Where all clients seem to have one address, name the proxies in spec.limits.perAddress.",
+};
+
 /// Those that a gateway asks for.
 pub(super) fn alerts(gateway: &Gateway) -> impl Iterator<Item = &'static Alert> {
     let auth: &[Alert] = if gateway.live.auth.is_some() {
@@ -80,7 +91,7 @@ pub(super) fn alerts(gateway: &Gateway) -> impl Iterator<Item = &'static Alert> 
         &[]
     };
     let tls: &[Alert] = if gateway.ends_tls() { &TLS } else { &[] };
-    auth.iter().chain(tls)
+    auth.iter().chain(tls).chain([&LIMITS])
 }
 
 /// An expression with the time at which a certificate should have been renewed: for one of a short life, halfway between
