@@ -171,7 +171,11 @@ const ATTACKS: &[(&str, Attack, &Counts)] = &[
     (
         "compression bombs on 10 WebSockets",
         attacks::compression_bombs,
-        &[("MessageTooBig", 200), ("ClosedByPeer", 10)],
+        &[
+            ("MessageTooBig", 200),
+            ("InvalidCompression", 100),
+            ("ClosedByPeer", 10),
+        ],
     ),
     (
         "200 readers that do not read 10 MB",

@@ -11,6 +11,10 @@ const TAIL: &[u8] = &[0x00, 0x00, 0xFF, 0xFF, 0x01, 0x00, 0x00, 0xFF, 0xFF];
 /// The least room that is made at once for what comes out.
 const ROOM_BYTES_MIN: usize = 1 << 10;
 
+/// How many streams a payload may have, one after the other. Each costs as much as some hundred bytes do and may take two
+/// that hold nothing, while a client has a reason for one.
+const STREAMS_MAX: usize = 256;
+
 /// Inflates one payload after the other. What it needs, some 50 KB, it makes with the first.
 #[derive(Debug, Default)]
 pub struct Inflater {
@@ -35,7 +39,7 @@ pub struct InflateCounts {
 /// Why a payload is not inflated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// It is no whole number of deflate blocks: 1007.
+    /// It is no whole number of deflate blocks, or of too many streams: 1007.
     #[error("not deflate data")]
     Invalid,
     /// The message is over the limit: 1009.
@@ -85,7 +89,12 @@ impl Inflater {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let mut message = Reassembled::with_capacity(compressed.len() as u64);
         let mut rest = compressed;
+        let mut streams = 0;
         loop {
+            streams += 1;
+            if streams > STREAMS_MAX {
+                return Err(InflateError::Invalid);
+            }
             zlib.reset(false);
             match feed(zlib, &mut rest, &mut message, bytes_max)? {
                 Fed::All => break,
@@ -200,6 +209,13 @@ mod tests {
         ] {
             check(compressed, 100, Err(InflateError::Invalid));
         }
+    }
+
+    #[test]
+    fn a_payload_may_be_several_streams_but_not_thousands() {
+        let nothing = |streams: usize| [0x03, 0x00].repeat(streams);
+        check(&nothing(STREAMS_MAX), 100, Ok(b""));
+        check(&nothing(STREAMS_MAX + 1), 100, Err(InflateError::Invalid));
     }
 
     #[test]
