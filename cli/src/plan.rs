@@ -115,7 +115,7 @@ pub async fn plan(args: PlanArgs) -> Result<bool, PlanError> {
     let mut output = io::stdout().lock();
     let mut has_changes = false;
     for (index, document) in documents.gateways.iter().enumerate() {
-        let forecast = one(&cluster, document, given.as_deref(), &defaults).await?;
+        let forecast = Box::pin(one(&cluster, document, given.as_deref(), &defaults)).await?;
         has_changes |= forecast.has_changes();
         let gap = if index == 0 { "" } else { "\n" };
         write!(output, "{gap}{}", view::text(&forecast))?;
