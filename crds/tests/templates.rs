@@ -332,6 +332,75 @@ fn no_bytes_of_a_request_lead_outside_their_token() {
     );
 }
 
+/// A token whose one claim is a list.
+struct Listed(Vec<String>);
+
+impl TemplateValues for Listed {
+    fn path(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn query(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn claim(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    fn claim_list(&self, _: &str) -> Option<Vec<Cow<'_, str>>> {
+        Some(
+            self.0
+                .iter()
+                .map(|text| Cow::Borrowed(text.as_str()))
+                .collect(),
+        )
+    }
+}
+
+#[test]
+fn no_text_of_a_list_leads_outside_its_token_and_a_bad_one_refuses_all() {
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut rendered, mut refused) = (0, 0);
+    let templates = [
+        ("own.{claims.v|each}.>", false),
+        ("own.{claims.v|each|percent}.>", true),
+    ];
+    let templates = templates.map(|(text, percent)| (text.parse::<Template>().unwrap(), percent));
+    for _ in 0..ROUNDS {
+        let list = Listed((0..random.usize(..4)).map(|_| value(&mut random)).collect());
+        for (template, percent) in &templates {
+            let what = format!("{:?} by {template} (SEED={seed})", list.0);
+            let are_good = list.0.iter().all(|text| is_good(Some(text), *percent));
+            let Ok(patterns) = template.render_each(&list) else {
+                refused += 1;
+                assert!(!are_good, "{what}");
+                continue;
+            };
+            rendered += 1;
+            assert!(are_good && patterns.len() == list.0.len(), "{what}");
+            for (pattern, text) in patterns.iter().zip(&list.0) {
+                let tokens: Vec<_> = pattern.as_str().split('.').collect();
+                let ["own", token, ">"] = tokens[..] else {
+                    panic!("{what}: {pattern:?}");
+                };
+                assert!(!token.contains(['*', '>']), "{what}: {pattern:?}");
+                let meant = if *percent {
+                    percent_decoded(token)
+                } else {
+                    token.into()
+                };
+                assert_eq!(meant, text.as_bytes(), "{what}: {pattern:?}");
+            }
+        }
+    }
+    assert!(
+        rendered > ROUNDS / 20 && refused > ROUNDS / 20,
+        "{rendered} {refused}"
+    );
+}
+
 /// What API.md lets a value be.
 fn is_good(value: Option<&str>, percent: bool) -> bool {
     value.is_some_and(|value| {

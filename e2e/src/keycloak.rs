@@ -132,18 +132,21 @@ impl Keycloak {
         self.administer("PUT", &format!("/{REALM}/clients/{id}"), &client);
     }
 
-    /// Ends all sessions of a user, as an administrator does. Returns when it was told to.
-    pub fn log_out(&self, user: &str) -> Instant {
+    /// What ends all sessions of a user, as an administrator does, and returns when it was told to. What it takes
+    /// beforehand has been done.
+    pub fn log_out(&self, user: &str) -> impl FnOnce() -> Instant + '_ {
         let users = format!("/{REALM}/users?exact=true&username={user}");
         let found = self.administer("GET", &users, &Value::Null);
         let id = found[0]["id"]
             .as_str()
             .unwrap_or_else(|| panic!("no user {user}: {found}"));
-        let bearer = self.administrator();
-        let told = Instant::now();
         let path = format!("/admin/realms/{REALM}/users/{id}/logout");
-        self.said(&path, &["--request", "POST", "--header", &bearer]);
-        told
+        let bearer = self.administrator();
+        move || {
+            let told = Instant::now();
+            self.said(&path, &["--request", "POST", "--header", &bearer]);
+            told
+        }
     }
 
     /// Changes the realm.

@@ -44,15 +44,16 @@ fn log_out(local: &Local, keycloak: &Keycloak) -> Duration {
         .series("wsgateway_connections")
         .filter(|(labels, count)| labels["route"] == "own" && *count > 0.5);
     assert_eq!(open.count(), 3, "each worker has some");
+    let tell = keycloak.log_out("ann");
     let (mut told, mut last) = (Instant::now(), Instant::now());
     std::thread::scope(|scope| {
         let closed = scope.spawn(|| {
             for socket in &mut sockets {
-                assert_eq!(socket.closed(SOON), Some(4401));
+                assert_eq!(socket.closed(3 * SOON), Some(4401));
             }
             Instant::now()
         });
-        told = keycloak.log_out("ann");
+        told = tell();
         last = closed.join().unwrap();
     });
     let mut socket = RawSocket::connect(local.http());
