@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,6 +30,26 @@ const START: Duration = Duration::from_secs(240);
 
 /// How long a request may take: a realm is made in a second, on a machine that does nothing else.
 const REQUEST_SECS: &str = "120";
+
+/// What a client's logout token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogoutToken {
+    /// Which session is over.
+    OfSession,
+    /// Whose sessions are over.
+    OfUser,
+}
+
+/// A claim of a token that Keycloak has just given.
+fn claim(token: &str, name: &str) -> String {
+    let claims = token.split('.').nth(1).unwrap_or_default();
+    let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    let claim = claims[name].as_str();
+    claim
+        .unwrap_or_else(|| panic!("no claim {name}: {claims}"))
+        .to_owned()
+}
 
 /// A Keycloak with TLS on a port of its own, and its data in memory.
 #[derive(Debug)]
@@ -116,35 +137,45 @@ impl Keycloak {
         self.change_realm(&json!({"defaultSignatureAlgorithm": algorithm}));
     }
 
-    /// Has the realm's client `web` tell of logouts at this address.
-    pub fn announce_logouts_to(&self, url: &str) {
+    /// Has the realm's client `web` tell of logouts at this address: of which session, or of whom alone.
+    pub fn announce_logouts_to(&self, url: &str, told: LogoutToken) {
         let found = self.administer(
             "GET",
             &format!("/{REALM}/clients?clientId=web"),
             &Value::Null,
         );
         let mut client = found[0].clone();
+        let is_of_session = told == LogoutToken::OfSession;
         client["attributes"]["backchannel.logout.url"] = json!(url);
-        client["attributes"]["backchannel.logout.session.required"] = json!("true");
+        client["attributes"]["backchannel.logout.session.required"] =
+            json!(is_of_session.to_string());
         let id = client["id"]
             .as_str()
             .unwrap_or_else(|| panic!("no client: {found}"));
         self.administer("PUT", &format!("/{REALM}/clients/{id}"), &client);
     }
 
-    /// What ends all sessions of a user, as an administrator does, and returns when it was told to. What it takes
+    /// What ends the session of a token, as an administrator does, and returns when it was told to. What it takes
     /// beforehand has been done.
-    pub fn log_out(&self, user: &str) -> impl FnOnce() -> Instant + '_ {
-        let users = format!("/{REALM}/users?exact=true&username={user}");
-        let found = self.administer("GET", &users, &Value::Null);
-        let id = found[0]["id"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no user {user}: {found}"));
-        let path = format!("/admin/realms/{REALM}/users/{id}/logout");
+    pub fn end_session(&self, token: &str) -> impl FnOnce() -> Instant + '_ {
+        let session = claim(token, "sid");
+        self.prepared(
+            "DELETE",
+            format!("/admin/realms/{REALM}/sessions/{session}"),
+        )
+    }
+
+    /// The same of all sessions of a token's user.
+    pub fn log_out(&self, token: &str) -> impl FnOnce() -> Instant + '_ {
+        let user = claim(token, "sub");
+        self.prepared("POST", format!("/admin/realms/{REALM}/users/{user}/logout"))
+    }
+
+    fn prepared(&self, method: &'static str, path: String) -> impl FnOnce() -> Instant + '_ {
         let bearer = self.administrator();
         move || {
             let told = Instant::now();
-            self.said(&path, &["--request", "POST", "--header", &bearer]);
+            self.said(&path, &["--request", method, "--header", &bearer]);
             told
         }
     }
