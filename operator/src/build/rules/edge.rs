@@ -80,7 +80,7 @@ const LIMITS: Alert = Alert {
     summary: "Clients are refused by a limit",
     description: "{{ $value | humanize }} handshakes a second are answered 429 ({{ $labels.reason }}). Either somebody floods the \
                   gateways, and the limit does its work, or it is too low: see spec.limits.handshakesPerSecond, perAddress and \
-                  perUser. Where all clients seem to have one address, name the proxies in spec.limits.perAddress.",
+                  perUser. Where all clients seem to have one address, name the proxies in spec.exposure.clientAddress.",
 };
 
 /// Those that a gateway asks for.
