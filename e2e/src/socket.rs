@@ -49,6 +49,11 @@ pub struct RawSocket {
     unread: Vec<u8>,
 }
 
+/// The header line that carries a token.
+pub fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
 impl RawSocket {
     /// Connects, and says nothing yet.
     pub fn connect(to: SocketAddr) -> Self {
@@ -88,8 +93,13 @@ impl RawSocket {
 
     /// As [`open`](Self::open), as the given client.
     pub fn open_from(from: Endpoint, to: SocketAddr, path: &str) -> Self {
+        Self::open_with(from, to, path, "")
+    }
+
+    /// The same with further header lines, each ended by CRLF.
+    pub fn open_with(from: Endpoint, to: SocketAddr, path: &str, headers: &str) -> Self {
         let mut socket = Self::connect_from(from, to);
-        let answer = socket.upgrade(path, "");
+        let answer = socket.upgrade(path, headers);
         assert_eq!(answer.status, 101, "{answer:?}");
         assert_eq!(answer.header("sec-websocket-accept"), Some(ACCEPT));
         socket

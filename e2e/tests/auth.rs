@@ -11,7 +11,7 @@ use wsgateway_e2e::{
     nats::NatsServer,
     needs,
     row::row,
-    socket::{RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received, bearer},
     wait::SOON,
 };
 
@@ -36,10 +36,6 @@ fn start(auth: &str, routes: &str) -> (NatsServer, Issuer, Gateway) {
     (nats, issuer, gateway)
 }
 
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
-
 /// The status of a handshake, and the reason of one that is refused.
 fn shake(gateway: &Gateway, path: &str, headers: &str) -> (u16, String) {
     let answer = RawSocket::connect(gateway.address()).upgrade(path, headers);
@@ -51,10 +47,7 @@ fn shake(gateway: &Gateway, path: &str, headers: &str) -> (u16, String) {
 }
 
 fn open(gateway: &Gateway, path: &str, token: &str) -> RawSocket {
-    let mut socket = RawSocket::connect(gateway.address());
-    let answer = socket.upgrade(path, &bearer(token));
-    assert_eq!(answer.status, 101, "{answer:?}");
-    socket
+    RawSocket::open_with(Endpoint::default(), gateway.address(), path, &bearer(token))
 }
 
 #[test]

@@ -15,7 +15,7 @@ use wsgateway_e2e::{
     needs,
     page::Page,
     row::row,
-    socket::RawSocket,
+    socket::{Endpoint, RawSocket, bearer},
     wait::{SOON, until},
 };
 
@@ -81,15 +81,12 @@ routes:
 }
 
 fn open(gateway: &Gateway, path: &str, token: &str) -> RawSocket {
-    let mut socket = RawSocket::connect(gateway.address());
-    let answer = socket.upgrade(path, &format!("Authorization: Bearer {token}\r\n"));
-    assert_eq!(answer.status, 101, "{answer:?}");
-    socket
+    RawSocket::open_with(Endpoint::default(), gateway.address(), path, &bearer(token))
 }
 
 fn refused(gateway: &Gateway, path: &str, token: &str) -> (u16, String) {
     let mut socket = RawSocket::connect(gateway.address());
-    let answer = socket.upgrade(path, &format!("Authorization: Bearer {token}\r\n"));
+    let answer = socket.upgrade(path, &bearer(token));
     (
         answer.status,
         answer

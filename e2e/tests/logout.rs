@@ -16,7 +16,7 @@ use wsgateway_e2e::{
     nats::NatsServer,
     needs,
     row::row,
-    socket::{RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received, bearer},
     wait::{SOON, until_true},
 };
 
@@ -86,18 +86,18 @@ fn send(gateway: &Gateway, token: &str) -> Response {
 }
 
 fn shake(gateway: &Gateway, token: &str) -> (u16, String) {
-    let bearer = format!("Authorization: Bearer {token}\r\n");
-    let answer = RawSocket::connect(gateway.address()).upgrade("/ws", &bearer);
+    let answer = RawSocket::connect(gateway.address()).upgrade("/ws", &bearer(token));
     let reason = answer.header("wsgateway-reason").unwrap_or_default();
     (answer.status, reason.to_owned())
 }
 
 fn open(gateway: &Gateway, token: &str) -> RawSocket {
-    let mut socket = RawSocket::connect(gateway.address());
-    let bearer = format!("Authorization: Bearer {token}\r\n");
-    let answer = socket.upgrade("/ws", &bearer);
-    assert_eq!(answer.status, 101, "{answer:?}");
-    socket
+    RawSocket::open_with(
+        Endpoint::default(),
+        gateway.address(),
+        "/ws",
+        &bearer(token),
+    )
 }
 
 fn logouts(gateway: &Gateway, from: &str, result: &str) -> f64 {

@@ -11,7 +11,7 @@ use wsgateway_e2e::{
     issuer::{Issuer, now},
     nats::NatsServer,
     needs,
-    socket::{RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received, bearer},
     wait::SOON,
 };
 
@@ -33,11 +33,12 @@ routes:
 }
 
 fn open(gateway: &Gateway, token: &str) -> RawSocket {
-    let mut socket = RawSocket::connect(gateway.address());
-    let bearer = format!("Authorization: Bearer {token}\r\n");
-    let answer = socket.upgrade("/ws", &bearer);
-    assert_eq!(answer.status, 101, "{answer:?}");
-    socket
+    RawSocket::open_with(
+        Endpoint::default(),
+        gateway.address(),
+        "/ws",
+        &bearer(token),
+    )
 }
 
 #[test]

@@ -215,6 +215,21 @@ impl ValueSource {
         }
     }
 
+    /// The values that a token stands for: one, which may be missing, or each of a claim's list.
+    fn found<'a>(
+        self,
+        name: &str,
+        each: bool,
+        values: &'a dyn TemplateValues,
+    ) -> Result<Vec<Option<Cow<'a, str>>>, ValueError> {
+        if !each {
+            return Ok(vec![self.value(name, values)]);
+        }
+        let missing = || ValueError::Claim(name.to_owned());
+        let list = values.claim_list(name).ok_or_else(missing)?;
+        Ok(list.into_iter().map(Some).collect())
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Claims => "claims",
@@ -324,13 +339,7 @@ impl Template {
                     percent,
                     each,
                 } => {
-                    let found = if *each {
-                        let missing = || ValueError::Claim(name.clone());
-                        let list = values.claim_list(name).ok_or_else(missing)?;
-                        list.into_iter().map(Some).collect()
-                    } else {
-                        vec![source.value(name, values)]
-                    };
+                    let found = source.found(name, *each, values)?;
                     if texts.len().saturating_mul(found.len()) > EACH_MAX {
                         return Err(ValueError::TooMany(name.clone()));
                     }
@@ -368,13 +377,7 @@ impl Template {
                 percent,
                 each,
             } => {
-                let found = if *each {
-                    let missing = || ValueError::Claim(name.clone());
-                    let list = values.claim_list(name).ok_or_else(missing)?;
-                    list.into_iter().map(Some).collect()
-                } else {
-                    vec![source.value(name, values)]
-                };
+                let found = source.found(name, *each, values)?;
                 let shown = found.into_iter().map(|value| {
                     let mut text = String::new();
                     push_value(&mut text, *source, name, *percent, value).map(|()| text)

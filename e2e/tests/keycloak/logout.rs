@@ -8,7 +8,7 @@ use std::{
 use wsgateway_e2e::{
     keycloak::{Keycloak, LogoutToken},
     local::Local,
-    socket::{Endpoint, RawSocket, Received},
+    socket::{Endpoint, RawSocket, Received, bearer},
     wait::SOON,
 };
 
@@ -78,20 +78,13 @@ fn end_session(local: &Local, keycloak: &Keycloak) -> Duration {
     last - told
 }
 
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
-}
-
 fn open_all(local: &Local, token: &str) -> Vec<RawSocket> {
     let open = |network: u8| {
         let from = Endpoint {
             address: Some(IpAddr::V4(Ipv4Addr::new(127, 0, network, 1))),
             receive_bytes: None,
         };
-        let mut socket = RawSocket::connect_from(from, local.http());
-        let answer = socket.upgrade("/own", &bearer(token));
-        assert_eq!(answer.status, 101, "{answer:?}");
-        socket
+        RawSocket::open_with(from, local.http(), "/own", &bearer(token))
     };
     (1..=SOCKETS).map(open).collect()
 }

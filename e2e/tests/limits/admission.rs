@@ -8,7 +8,7 @@ use wsgateway_e2e::{
     nats::NatsServer,
     needs,
     row::row,
-    socket::{RawSocket, request},
+    socket::{RawSocket, bearer, request},
     wait::{SOON, until, until_true},
 };
 
@@ -206,8 +206,4 @@ fn auth(issuer: &Issuer) -> String {
   providers: [{{name: test, issuer: \"{}\", audiences: [wsgateway], leeway: 2s, keys: {{type: Discovery}}}}]",
         issuer.url()
     )
-}
-
-fn bearer(token: &str) -> String {
-    format!("Authorization: Bearer {token}\r\n")
 }
