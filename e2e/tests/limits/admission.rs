@@ -91,7 +91,12 @@ clientAddress: {type: XForwardedFor, trustedProxies: [127.0.9.9]}",
     };
     let mut first: Vec<_> = (0..20).map(say_nothing).collect();
     until_true("they have their places", SOON, || {
-        shake(to, client(1), "").1.status == 429
+        let is_full = shake(to, client(1), "").1.status == 429;
+        if !is_full {
+            // It may have had the place of one that the other shard came to later: then that has none any more.
+            first.push(say_nothing(1));
+        }
+        is_full
     });
     let before = refusals(&gateway, "TooManyFromAddress");
     let more: Vec<_> = (0..FLOOD).map(say_nothing).collect();
@@ -104,8 +109,12 @@ clientAddress: {type: XForwardedFor, trustedProxies: [127.0.9.9]}",
     echoes(&mut honest);
     // Who has a place gets in with it, late as it is.
     let request = request("/ws", "");
-    first[0].send(&request[request.find("alhost").unwrap()..]);
-    assert_eq!(first[0].head(SOON).unwrap().status, 101);
+    let rest = &request[request.find("alhost").unwrap()..];
+    let late = (0..20).step_by(2).find(|&at| {
+        first[at].send(rest);
+        first[at].head(SOON).unwrap().status == 101
+    });
+    first.swap(0, late.expect("one of those who have a place"));
     echoes(&mut first[0]);
     first.truncate(1);
     drop(more);
